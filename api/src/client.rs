@@ -1,0 +1,349 @@
+//! A client of the API.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Duration;
+
+use reqwest::{RequestBuilder, Response};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    Balance, BlockRow, Event, Health, IntervalRow, NumberedEvent, Page, Peers, Problem, ReadingRow,
+    SettlementRow, Status, Submitted, Today,
+};
+
+/// The longest answer that is read: far above any page, so that no server can fill the memory.
+const ANSWER_MAX: usize = 4 << 20;
+
+/// The longest single event that is read.
+const EVENT_MAX: usize = 256 << 10;
+
+/// How long a node may take to accept a connection, and to answer.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A request got no usable answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody answered. Trying again later may help.
+    #[error("no answer from {url}; is the node running?")]
+    Unreachable {
+        /// What was asked.
+        url: String,
+        /// Why.
+        #[source]
+        cause: reqwest::Error,
+    },
+    /// The node answered, and refused.
+    #[error("{url} refused: {problem}")]
+    Refused {
+        /// What was asked.
+        url: String,
+        /// Its reasons.
+        problem: Problem,
+    },
+    /// Somebody answered, but not as a node of this version does.
+    #[error("{url} gave no answer of a node: {reason}")]
+    Unexpected {
+        /// What was asked.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The address is none.
+    #[error("{url:?} is not the address of a node, such as http://127.0.0.1:8480")]
+    BadAddress {
+        /// The address given.
+        url: String,
+    },
+}
+
+/// Talks to one node. Cheap to clone; connections are kept.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: String,
+    token: String,
+}
+
+impl fmt::Debug for Client {
+    /// Without the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("base", &self.base).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client of the node at `base` (e.g. `http://127.0.0.1:8480`), with the bearer token of that node.
+    ///
+    /// # Errors
+    /// [`ClientError::BadAddress`] if `base` is no HTTP address.
+    pub fn new(base: &str, token: &str) -> Result<Self, ClientError> {
+        let bad = || ClientError::BadAddress { url: base.to_owned() };
+        let url = reqwest::Url::parse(base).map_err(|_| bad())?;
+        if url.scheme() != "http" || !url.has_host() {
+            return Err(bad());
+        }
+        // No proxy: a node is on this machine or on the home's own network.
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .build()
+            .map_err(|_| bad())?;
+        Ok(Self { http, base: base.trim_end_matches('/').to_owned(), token: token.trim().to_owned() })
+    }
+
+    /// The address of the node.
+    #[must_use]
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// The node at a glance.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        self.get("/api/v1/status").await
+    }
+
+    /// The running day of the node's home, with its intervals if `series`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn today(&self, series: bool) -> Result<Today, ClientError> {
+        self.get(&format!("/api/v1/today?series={series}")).await
+    }
+
+    /// Settled intervals of the community, newest first.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn intervals(
+        &self,
+        limit: u32,
+        cursor: Option<&str>,
+    ) -> Result<Page<IntervalRow>, ClientError> {
+        self.page("intervals", limit, cursor).await
+    }
+
+    /// Settlements of the node's home, newest first.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn settlements(
+        &self,
+        limit: u32,
+        cursor: Option<&str>,
+    ) -> Result<Page<SettlementRow>, ClientError> {
+        self.page("settlements", limit, cursor).await
+    }
+
+    /// The account of the node's home.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn balance(&self) -> Result<Balance, ClientError> {
+        self.get("/api/v1/balance").await
+    }
+
+    /// Readings of the node's home on the ledger, newest first.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn readings(&self, limit: u32, cursor: Option<&str>) -> Result<Page<ReadingRow>, ClientError> {
+        self.page("readings", limit, cursor).await
+    }
+
+    /// Final blocks, newest first.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn blocks(&self, limit: u32, cursor: Option<&str>) -> Result<Page<BlockRow>, ClientError> {
+        self.page("blocks", limit, cursor).await
+    }
+
+    /// The peers of the node.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn peers(&self) -> Result<Peers, ClientError> {
+        self.get("/api/v1/peers").await
+    }
+
+    /// Whether the node does its work; a node that does not is an answer, not an error.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn ready(&self) -> Result<Health, ClientError> {
+        let url = format!("{}/readyz", self.base);
+        let response = send(self.http.get(&url).timeout(ANSWER_TIMEOUT), &url).await?;
+        decode(&url, &body(response, &url).await?)
+    }
+
+    /// Hands in one signed ledger entry in its canonical encoding.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn submit(&self, entry: Vec<u8>) -> Result<Submitted, ClientError> {
+        let url = format!("{}/api/v1/entries", self.base);
+        let request = self.http.post(&url).bearer_auth(&self.token).timeout(ANSWER_TIMEOUT).body(entry);
+        let response = accepted(send(request, &url).await?, &url).await?;
+        decode(&url, &body(response, &url).await?)
+    }
+
+    /// Events as they happen, first those that followed number `after`, as far as the node still has them.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn events(&self, after: Option<u64>) -> Result<EventStream, ClientError> {
+        let url = format!("{}/api/v1/events", self.base);
+        let mut request = self.http.get(&url).bearer_auth(&self.token);
+        if let Some(id) = after {
+            request = request.header("last-event-id", id.to_string());
+        }
+        let response = accepted(send(request, &url).await?, &url).await?;
+        Ok(EventStream { response, url, rest: Vec::new(), ready: VecDeque::new() })
+    }
+
+    async fn page<T: DeserializeOwned>(
+        &self,
+        what: &str,
+        limit: u32,
+        cursor: Option<&str>,
+    ) -> Result<Page<T>, ClientError> {
+        let cursor = cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
+        self.get(&format!("/api/v1/{what}?limit={limit}{cursor}")).await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let url = format!("{}{path}", self.base);
+        let request = self.http.get(&url).bearer_auth(&self.token).timeout(ANSWER_TIMEOUT);
+        let response = accepted(send(request, &url).await?, &url).await?;
+        decode(&url, &body(response, &url).await?)
+    }
+}
+
+/// Events of one node, in order.
+#[derive(Debug)]
+pub struct EventStream {
+    response: Response,
+    url: String,
+    rest: Vec<u8>,
+    ready: VecDeque<NumberedEvent>,
+}
+
+impl EventStream {
+    /// The next event; `None` when the node ended the stream.
+    ///
+    /// # Errors
+    /// [`ClientError`] if the connection broke or the stream is not one of events.
+    pub async fn next(&mut self) -> Result<Option<NumberedEvent>, ClientError> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Ok(Some(event));
+            }
+            let chunk = self.response.chunk().await;
+            match chunk.map_err(|cause| ClientError::Unreachable { url: self.url.clone(), cause })? {
+                Some(chunk) => self.take(&chunk)?,
+                None => return Ok(None),
+            }
+        }
+    }
+
+    fn take(&mut self, chunk: &[u8]) -> Result<(), ClientError> {
+        self.rest.extend_from_slice(chunk);
+        while let Some(end) = self.rest.windows(2).position(|pair| pair == b"\n\n") {
+            let block: Vec<u8> = self.rest.drain(..end + 2).collect();
+            if let Some(event) = parse_event(&self.url, &block)? {
+                self.ready.push_back(event);
+            }
+        }
+        if self.rest.len() > EVENT_MAX {
+            return Err(unexpected(&self.url, format!("an event is longer than {EVENT_MAX} bytes")));
+        }
+        Ok(())
+    }
+}
+
+/// One block of lines of a stream (WHATWG HTML, "Server-sent events"); `None` for comments.
+fn parse_event(url: &str, block: &[u8]) -> Result<Option<NumberedEvent>, ClientError> {
+    let text = std::str::from_utf8(block).map_err(|_| unexpected(url, "an event is not UTF-8"))?;
+    let (mut id, mut data) = (0, None);
+    for line in text.lines() {
+        let (field, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match field {
+            "id" => id = value.parse().map_err(|_| unexpected(url, "an event without a number"))?,
+            "data" => data = Some(value),
+            _ => {}
+        }
+    }
+    let Some(data) = data else { return Ok(None) };
+    let event: Event = decode(url, data.as_bytes())?;
+    Ok(Some(NumberedEvent { id, event }))
+}
+
+fn unexpected(url: &str, reason: impl Into<String>) -> ClientError {
+    ClientError::Unexpected { url: url.to_owned(), reason: reason.into() }
+}
+
+async fn send(request: RequestBuilder, url: &str) -> Result<Response, ClientError> {
+    request.send().await.map_err(|cause| ClientError::Unreachable { url: url.to_owned(), cause })
+}
+
+/// The answer if it is a success, otherwise the problem it tells.
+async fn accepted(response: Response, url: &str) -> Result<Response, ClientError> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let bytes = body(response, url).await?;
+    let problem = serde_json::from_slice(&bytes).map_err(|_| unexpected(url, format!("status {status}")))?;
+    Err(ClientError::Refused { url: url.to_owned(), problem })
+}
+
+async fn body(mut response: Response, url: &str) -> Result<Vec<u8>, ClientError> {
+    let mut bytes = Vec::new();
+    let broken = |cause| ClientError::Unreachable { url: url.to_owned(), cause };
+    while let Some(chunk) = response.chunk().await.map_err(broken)? {
+        if bytes.len() + chunk.len() > ANSWER_MAX {
+            return Err(unexpected(url, format!("the answer is longer than {ANSWER_MAX} bytes")));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+fn decode<T: DeserializeOwned>(url: &str, bytes: &[u8]) -> Result<T, ClientError> {
+    serde_json::from_slice(bytes).map_err(|error| unexpected(url, error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Power;
+
+    #[test]
+    fn an_address_must_be_http() {
+        for bad in ["", "127.0.0.1:8480", "https://127.0.0.1:8480", "unix:/run/api.sock"] {
+            assert!(matches!(Client::new(bad, "t"), Err(ClientError::BadAddress { .. })), "{bad}");
+        }
+        assert_eq!(Client::new("http://127.0.0.1:8480/", "t").unwrap().base(), "http://127.0.0.1:8480");
+    }
+
+    #[test]
+    fn a_client_never_shows_its_token() {
+        let client = Client::new("http://127.0.0.1:1", "secret-token").unwrap();
+        assert!(!format!("{client:?}").contains("secret"));
+    }
+
+    #[test]
+    fn an_event_is_read_from_its_lines_and_a_comment_is_none() {
+        let block = b"event: power\nid: 7\ndata: {\"type\":\"power\",\"w\":12,\"age_ms\":0}\n\n";
+        let event = parse_event("u", block).unwrap().unwrap();
+        assert_eq!(event, NumberedEvent { id: 7, event: Event::Power(Power { w: 12, age_ms: 0 }) });
+        assert_eq!(parse_event("u", b": keep alive\n\n").unwrap(), None);
+        assert!(parse_event("u", b"data: {}\n\n").is_err());
+    }
+}

@@ -1,0 +1,235 @@
+//! Every address of the API in one table, and the OpenAPI document made from it.
+
+use utoipa::openapi::path::{
+    HttpMethod, Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn, PathItem, Paths,
+};
+use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
+use utoipa::openapi::schema::{ComponentsBuilder, ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{
+    Content, InfoBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Required, ResponseBuilder, ResponsesBuilder,
+};
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::{
+    Balance, BlockRow, Event, Health, IntervalRow, PAGE_DEFAULT, PAGE_MAX, PROBLEM_MEDIA_TYPE, Page, Peers,
+    Problem, ReadingRow, SettlementRow, Status, Submitted, Today,
+};
+
+type Schemas = Vec<(String, RefOr<Schema>)>;
+
+/// One address of the API.
+#[derive(Clone, Copy)]
+pub struct Endpoint {
+    /// The path, from the root of the server.
+    pub path: &'static str,
+    /// What it is for, one sentence.
+    pub summary: &'static str,
+    /// True for `POST`, otherwise `GET`.
+    pub post: bool,
+    /// True if it needs no token.
+    pub open: bool,
+    /// Media type of the answer.
+    pub media_type: &'static str,
+    query: &'static [(&'static str, Type, &'static str)],
+    answer: fn(&mut Schemas) -> RefOr<Schema>,
+}
+
+const JSON: &str = "application/json";
+
+const PAGED: &[(&str, Type, &str)] = &[
+    ("limit", Type::Integer, "how many rows, 1 to 500; 100 if absent"),
+    ("cursor", Type::String, "next_cursor of the page before"),
+];
+
+const fn get(
+    path: &'static str,
+    summary: &'static str,
+    answer: fn(&mut Schemas) -> RefOr<Schema>,
+) -> Endpoint {
+    Endpoint { path, summary, post: false, open: false, media_type: JSON, query: &[], answer }
+}
+
+/// Every address of the API.
+pub const ENDPOINTS: &[Endpoint] = &[
+    get("/api/v1/status", "The node at a glance.", reference::<Status>),
+    Endpoint {
+        query: &[
+            ("day", Type::String, "the day as YYYY-MM-DD; the running one if absent"),
+            ("series", Type::Boolean, "false leaves the intervals of the day out"),
+        ],
+        ..get("/api/v1/today", "One day of this home.", reference::<Today>)
+    },
+    Endpoint {
+        query: PAGED,
+        ..get("/api/v1/intervals", "Settled intervals of the community, newest first.", page::<IntervalRow>)
+    },
+    Endpoint {
+        query: PAGED,
+        ..get("/api/v1/settlements", "Settlements of this home, newest first.", page::<SettlementRow>)
+    },
+    get("/api/v1/balance", "The account of this home.", reference::<Balance>),
+    Endpoint {
+        query: PAGED,
+        ..get("/api/v1/readings", "Readings of this home on the ledger, newest first.", page::<ReadingRow>)
+    },
+    Endpoint { query: PAGED, ..get("/api/v1/blocks", "Final blocks, newest first.", page::<BlockRow>) },
+    get("/api/v1/peers", "The connected peers.", reference::<Peers>),
+    Endpoint {
+        media_type: "text/event-stream",
+        ..get(
+            "/api/v1/events",
+            "Events as they happen; Last-Event-ID resumes after a lost connection.",
+            reference::<Event>,
+        )
+    },
+    Endpoint {
+        post: true,
+        ..get(
+            "/api/v1/entries",
+            "Hands in one signed ledger entry in its canonical encoding.",
+            reference::<Submitted>,
+        )
+    },
+    get("/api/v1/openapi.json", "This document.", any_object),
+    Endpoint { open: true, ..get("/healthz", "Whether the program is alive.", reference::<Health>) },
+    Endpoint {
+        open: true,
+        ..get("/readyz", "Whether it does its work, and if not, why.", reference::<Health>)
+    },
+];
+
+/// The OpenAPI 3.1 document of the API.
+#[must_use]
+pub fn openapi() -> OpenApi {
+    let mut schemas = Vec::new();
+    let mut paths = Paths::new();
+    for endpoint in ENDPOINTS {
+        let method = if endpoint.post { HttpMethod::Post } else { HttpMethod::Get };
+        paths
+            .paths
+            .insert(endpoint.path.to_owned(), PathItem::new(method, operation(endpoint, &mut schemas)));
+    }
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some("the content of the file api.token in the node's data directory"))
+        .build();
+    OpenApiBuilder::new()
+        .info(
+            InfoBuilder::new()
+                .title("Commonwatt node")
+                .version(env!("CARGO_PKG_VERSION"))
+                .description(Some("What one node knows: its home, its community, its ledger."))
+                .build(),
+        )
+        .paths(paths)
+        .components(Some(
+            ComponentsBuilder::new()
+                .schemas_from_iter(schemas)
+                .security_scheme("token", SecurityScheme::Http(bearer))
+                .build(),
+        ))
+        .build()
+}
+
+fn operation(endpoint: &Endpoint, schemas: &mut Schemas) -> Operation {
+    let content = Content::new(Some((endpoint.answer)(schemas)));
+    let problem = Content::new(Some(reference::<Problem>(schemas)));
+    let responses = ResponsesBuilder::new()
+        .response(
+            if endpoint.post { "202" } else { "200" },
+            ResponseBuilder::new().description("as asked").content(endpoint.media_type, content),
+        )
+        .response(
+            "default",
+            ResponseBuilder::new().description("what went wrong").content(PROBLEM_MEDIA_TYPE, problem),
+        );
+    let name = endpoint.path.rsplit('/').next().unwrap_or_default().trim_end_matches(".json");
+    let operation = OperationBuilder::new()
+        .operation_id(Some(name))
+        .summary(Some(endpoint.summary))
+        .parameters(Some(endpoint.query.iter().map(parameter)))
+        .request_body(endpoint.post.then(entry_body))
+        .responses(responses.build());
+    if endpoint.open {
+        return operation.build();
+    }
+    operation.security(SecurityRequirement::new("token", Vec::<String>::new())).build()
+}
+
+fn parameter((name, kind, description): &(&'static str, Type, &'static str)) -> Parameter {
+    let mut schema = ObjectBuilder::new().schema_type(SchemaType::Type(kind.clone()));
+    if *name == "limit" {
+        schema =
+            schema.minimum(Some(1_i64)).maximum(Some(i64::from(PAGE_MAX))).default(Some(PAGE_DEFAULT.into()));
+    }
+    ParameterBuilder::new()
+        .name(*name)
+        .parameter_in(ParameterIn::Query)
+        .required(Required::False)
+        .description(Some(*description))
+        .schema(Some(schema))
+        .build()
+}
+
+fn entry_body() -> RequestBody {
+    let bytes =
+        ObjectBuilder::new().schema_type(SchemaType::Type(Type::String)).description(Some("at most 4 KiB"));
+    RequestBodyBuilder::new()
+        .content("application/octet-stream", Content::new(Some(bytes)))
+        .required(Some(Required::True))
+        .build()
+}
+
+fn reference<T: ToSchema>(schemas: &mut Schemas) -> RefOr<Schema> {
+    T::schemas(schemas);
+    schemas.push((T::name().into_owned(), T::schema()));
+    Ref::from_schema_name(T::name()).into()
+}
+
+/// Pages are written out where they are used: one name for all of them would stand for only one.
+fn page<T: ToSchema>(schemas: &mut Schemas) -> RefOr<Schema> {
+    reference::<T>(schemas);
+    Page::<T>::schema()
+}
+
+fn any_object(_: &mut Schemas) -> RefOr<Schema> {
+    ObjectBuilder::new().schema_type(SchemaType::Type(Type::Object)).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn references(value: &serde_json::Value, found: &mut Vec<String>) {
+        match value {
+            serde_json::Value::Object(members) => {
+                for (name, member) in members {
+                    match member.as_str() {
+                        Some(target) if name == "$ref" => found.push(target.to_owned()),
+                        _ => references(member, found),
+                    }
+                }
+            }
+            serde_json::Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn the_document_changes_only_when_somebody_approves_it() {
+        insta::assert_snapshot!(openapi().to_pretty_json().unwrap());
+    }
+
+    #[test]
+    fn every_reference_in_the_document_leads_somewhere() {
+        let document = serde_json::to_value(openapi()).unwrap();
+        let mut found = Vec::new();
+        references(&document, &mut found);
+        assert!(found.len() > 20, "{found:?}");
+        for target in found {
+            let pointer = target.strip_prefix('#').unwrap();
+            assert!(document.pointer(pointer).is_some(), "{target} leads nowhere");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! The HTTP API of a node: its JSON types, its OpenAPI document and a client.
+//!
+//! Conventions, the same everywhere:
+//!
+//! - energy is an integer in Wh, direction is the name of the field (`import_wh`, `export_wh`, `sold_wh`,
+//!   `bought_wh`); the one signed energy is `forward_wh`, with export positive;
+//! - a price is an integer in µ/kWh, an amount an integer in n (10⁻⁹ of the currency); an amount is positive when the
+//!   home receives it;
+//! - a time is RFC 3339 in UTC ([`Time`]); durations are milliseconds and say so in their names;
+//! - a list is a [`Page`], newest first, continued by its opaque `next_cursor`;
+//! - every error is a [`Problem`] (RFC 9457) and every document carries `schema_version`.
+//!
+//! A node serves its own home: settlements, readings and the balance of other homes never leave it here, and totals
+//! of the community only where at least [`COMMUNITY_MIN`] homes are in them (the anonymity rule for members).
+//!
+//! What is deliberately absent: any knowledge of how a node stores or computes these things.
+
+mod client;
+mod endpoint;
+mod event;
+mod problem;
+mod rows;
+mod status;
+mod time;
+mod today;
+
+pub use client::{Client, ClientError, EventStream};
+pub use endpoint::{ENDPOINTS, Endpoint, openapi};
+pub use event::{Event, NumberedEvent};
+pub use problem::{PROBLEM_MEDIA_TYPE, Problem};
+pub use rows::{
+    Balance, BlockRow, IntervalRow, PAGE_DEFAULT, PAGE_MAX, Page, Peer, Peers, ReadingRow, SettlementKind,
+    SettlementRow, Submitted,
+};
+pub use status::{CheckState, Finality, Health, LiveInterval, MeterCondition, MeterStatus, Power, Status};
+pub use time::Time;
+pub use today::{Latest, Line, LineKind, SeriesPoint, Today};
+
+/// Version of the JSON documents: raised when a field changes its meaning or goes.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// From how many metered homes up members see the totals of their community (audit design, "Anonymity rule").
+pub const COMMUNITY_MIN: u32 = 5;

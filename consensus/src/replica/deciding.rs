@@ -1,0 +1,511 @@
+//! Deciding a height: proposals are judged, the agreement's wishes carried out, decisions committed.
+//!
+//! A verdict has two parts. Whether a block follows from the state is the same for everybody. Whether it is timely and
+//! complete is this node's own view: its clock, and what it received. The second part is waived for a block with a
+//! polka: more than two thirds found it good, and a node that insisted could keep a healed neighbourhood from deciding.
+
+use std::collections::VecDeque;
+
+use energy::HomeId;
+use ledger::codec::{Decode as _, Encode as _};
+use ledger::{
+    BlockId, Certificate, DelegateSet, EntryId, Executed, Ledger, Stream, UnverifiedBlock, VerifiedEntry,
+};
+
+use super::{
+    Body, Commit, EARLY_PER_PEER_MAX, EARLY_PROPOSALS_PER_PEER_MAX, EVIDENCE_MAX, Effect, LOG_TRIM_BYTES, Replica, Timer,
+    first_seen_with,
+};
+use crate::agreement::{Action, Agreement, Event, Evidence, Timeout};
+use crate::context::proposer_seat;
+use crate::log::{Judged, Record, encode_frame};
+use crate::mempool::{Mempool, id_of, may_pass};
+use crate::message::{GOSSIP_BYTES_MAX, Message, SignedProposal, Statement, entries_messages};
+
+/// A block's time may lie so far behind the validator's clock, in wall ms, doubling each round.
+const BEHIND_MS_MAX: u64 = 3000;
+/// And so far ahead of it.
+const AHEAD_MS_MAX: u64 = 1000;
+/// After so many rounds the window stops doubling.
+const WINDOW_DOUBLINGS_MAX: u32 = 10;
+/// What was received so long before, in wall ms, must be in a gate or deadline block.
+const SEEN_BEFORE_MS: u64 = 10_000;
+/// The most proposed blocks held at one height.
+const BODIES_MAX: usize = 64;
+
+impl Replica {
+    /// Votes, proposals and certificates of delegates.
+    pub(super) fn on_consensus(&mut self, from: HomeId, message: Message) {
+        let Some(height) = height_of(&message) else { return };
+        if self.ledger.delegates().of_home(&from).is_none() {
+            return;
+        }
+        let next = self.next_height();
+        self.note_height(&from, height.saturating_sub(1));
+        if height < next {
+            self.tell_height(&from);
+        } else if height == next && self.started {
+            self.on_present(from, message);
+        } else if height == next && self.agreement.is_some() {
+            self.on_early(from, message);
+        } else if height == next + 1 && self.agreement.is_some() {
+            self.keep_early(from, message);
+        }
+    }
+
+    /// A message for the next height before this node started it.
+    fn on_early(&mut self, from: HomeId, message: Message) {
+        let statement = match &message {
+            Message::Vote(vote) => Some(Statement::Vote(vote.clone())),
+            Message::Proposal(proposal, _) => Some(Statement::Proposal(proposal.clone())),
+            _ => None,
+        };
+        if let (Some(statement), Some(agreement)) = (statement, &mut self.agreement) {
+            if !agreement.is_genuine(&statement) {
+                return;
+            }
+            self.called = true;
+        }
+        self.keep_early(from, message);
+    }
+
+    fn keep_early(&mut self, from: HomeId, message: Message) {
+        let is_proposal = |message: &Message| matches!(message, Message::Proposal(..));
+        let of_peer = || self.early.iter().filter(|(peer, _)| *peer == from);
+        let proposals = of_peer().filter(|(_, held)| is_proposal(held)).count();
+        let full = of_peer().count() >= EARLY_PER_PEER_MAX
+            || (is_proposal(&message) && proposals >= EARLY_PROPOSALS_PER_PEER_MAX);
+        if !full && !of_peer().any(|(_, held)| *held == message) {
+            self.early.push_back((from, message));
+        }
+    }
+
+    fn on_present(&mut self, from: HomeId, message: Message) {
+        match message {
+            Message::Vote(vote) => self.run(Event::Vote(vote)),
+            Message::Proposal(proposal, body) => self.on_proposal(&from, proposal, body),
+            Message::Polka(polka) => self.run(Event::Polka(polka)),
+            Message::Round(certificate) => self.run(Event::Round(certificate)),
+            _ => {}
+        }
+    }
+
+    /// Begins to decide the next height.
+    pub(super) fn start_height(&mut self) {
+        let logged = self.open_log();
+        if self.over {
+            return;
+        }
+        let Some(agreement) = &mut self.agreement else { return };
+        self.started = true;
+        self.called = false;
+        self.height_started_ms = self.now.wall_ms;
+        let actions = agreement.start(&logged);
+        self.carry_out(actions);
+        self.pardon();
+        self.take_early();
+    }
+
+    /// What others said before this node was ready for it.
+    fn take_early(&mut self) {
+        let height = self.next_height();
+        let (present, later): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.early)
+            .into_iter()
+            .partition(|(_, message)| height_of(message) == Some(height));
+        self.early = later;
+        for (from, message) in present {
+            if self.started && self.next_height() == height {
+                self.on_present(from, message);
+            }
+        }
+    }
+
+    pub(super) fn on_timeout(&mut self, timeout: Timeout) {
+        self.run(Event::Timeout(timeout));
+    }
+
+    /// Hands an event to the agreement and carries out what comes of it, also of verdicts that a new polka turns.
+    fn run(&mut self, event: Event) {
+        let Some(agreement) = &mut self.agreement else { return };
+        let actions = agreement.handle(event);
+        self.carry_out(actions);
+        self.pardon();
+    }
+
+    fn pardon(&mut self) {
+        while let Some(judged) = self.pardoned() {
+            self.judge(judged);
+        }
+    }
+
+    /// A block voted down here for its time or its gaps that more than two thirds prevoted nevertheless.
+    fn pardoned(&self) -> Option<Judged> {
+        let agreement = self.agreement.as_ref().filter(|_| self.started)?;
+        let (block, body) =
+            self.bodies.iter().find(|(block, body)| body.judged == Some(false) && agreement.has_polka(block))?;
+        let (round, proposer) = body.proposal;
+        Some(Judged { round, valid_round: None, proposer, block: *block, valid: true })
+    }
+
+    fn judge(&mut self, judged: Judged) {
+        if let Some(body) = self.bodies.get_mut(&judged.block) {
+            body.judged = Some(judged.valid);
+        }
+        let Some(agreement) = &mut self.agreement else { return };
+        let actions = agreement.handle(Event::Judged(judged));
+        self.carry_out(actions);
+    }
+
+    fn carry_out(&mut self, actions: Vec<Action>) {
+        let mut actions = VecDeque::from(actions);
+        let height = self.next_height();
+        while let Some(action) = actions.pop_front() {
+            if self.over {
+                return;
+            }
+            match action {
+                // This node's own precommit may decide; then it is sent after the commit, which remembers it better than
+                // the log, and it is still needed by the others.
+                Action::Publish(message) => self.publish_with_body(message),
+                Action::Log(_) | Action::Schedule(_) if self.next_height() != height => {}
+                Action::Log(record) => self.journal.push(record),
+                Action::Schedule(timeout) => self.schedule(timeout),
+                Action::Cancel(timeout) => self.cancel(timeout),
+                Action::CancelAll => self.cancel_all(),
+                Action::NeedValue { round } => actions.extend(self.build_block(round)),
+                Action::Decided(certificate) => self.on_decided(certificate),
+                Action::Evidence(evidence) => self.on_evidence(evidence),
+                Action::Halt(reason) => self.halt(reason),
+                Action::Note(text) => self.note(text),
+            }
+        }
+    }
+
+    fn publish_with_body(&mut self, message: Message) {
+        let message = match message {
+            Message::Proposal(proposal, _) => {
+                let body = self.bodies.get(&proposal.block).map(|body| body.bytes.clone()).unwrap_or_default();
+                Message::Proposal(proposal, body)
+            }
+            other => other,
+        };
+        self.publish(&message);
+    }
+
+    fn schedule(&mut self, timeout: Timeout) {
+        self.timeouts.insert(timeout);
+        let height = self.next_height();
+        self.set_timer(Timer::Round { height, timeout }, self.config.timeouts.of(timeout));
+    }
+
+    fn cancel(&mut self, timeout: Timeout) {
+        if self.timeouts.remove(&timeout) {
+            let height = self.next_height();
+            self.effects.push(Effect::ClearTimer(Timer::Round { height, timeout }));
+        }
+    }
+
+    fn cancel_all(&mut self) {
+        for timeout in std::mem::take(&mut self.timeouts) {
+            let height = self.next_height();
+            self.effects.push(Effect::ClearTimer(Timer::Round { height, timeout }));
+        }
+    }
+
+    /// Builds the block to propose in `round`.
+    fn build_block(&mut self, round: u32) -> Vec<Action> {
+        let Some(proposer) = self.my_key() else { return Vec::new() };
+        let time = self.block_time();
+        let entries = self.pool.ordered(self.ledger.deadline_at(time));
+        let proposed = match self.ledger.propose(time, &entries) {
+            Ok(proposed) => proposed,
+            Err(error) => {
+                self.note(format!("no block can be proposed at height {}: {error}", self.next_height()));
+                return Vec::new();
+            }
+        };
+        let mut refused = Vec::new();
+        for (id, error) in proposed.refused {
+            if may_pass(&error) {
+                self.pool.postpone(&id);
+            } else {
+                refused.push((id, error.to_string()));
+            }
+        }
+        let refused = self.pool.refuse(refused);
+        self.report_refused(refused);
+        let bytes = proposed.executed.block.to_bytes();
+        let block = proposed.executed.block.id();
+        self.journal.push(Record::Body(bytes.clone()));
+        let body = Body { bytes, executed: proposed.executed, proposal: (round, proposer), judged: Some(true) };
+        self.bodies.insert(block, body);
+        self.agreement.as_mut().map_or_else(Vec::new, |agreement| agreement.handle(Event::Value { round, block }))
+    }
+
+    fn on_proposal(&mut self, from: &HomeId, proposal: SignedProposal, bytes: Vec<u8>) {
+        let statement = Statement::Proposal(proposal.clone());
+        if !self.agreement.as_mut().is_some_and(|agreement| agreement.is_genuine(&statement)) {
+            return;
+        }
+        if !bytes.is_empty() && !self.bodies.contains_key(&proposal.block) {
+            self.take_body(from, &proposal, bytes);
+        }
+        self.judge_proposal(&proposal);
+        if self.started && self.next_height() == proposal.height {
+            self.run(Event::Proposal(proposal));
+        }
+    }
+
+    fn take_body(&mut self, from: &HomeId, proposal: &SignedProposal, bytes: Vec<u8>) {
+        if !self.tried.insert((from.clone(), proposal.round)) || self.bodies.len() >= BODIES_MAX {
+            return;
+        }
+        match execute(&self.ledger, &self.pool, &bytes, &proposal.block) {
+            Ok(executed) => self.keep_body(proposal, bytes, executed),
+            Err(reason) => {
+                self.note(format!("block {} sent by {from} does not hold: {reason}", proposal.block));
+                // The id names the header only: somebody else may have sent false entries beside a true header, and then
+                // the proposer must not pay for it.
+                if self.ledger.delegates().of_home(from).is_some_and(|seat| seat.key == proposal.proposer) {
+                    self.judge(verdict(proposal, false));
+                }
+            }
+        }
+    }
+
+    fn keep_body(&mut self, proposal: &SignedProposal, bytes: Vec<u8>, executed: Executed) {
+        self.journal.push(Record::Body(bytes.clone()));
+        let body = Body { bytes, executed, proposal: first_seen_with(proposal), judged: None };
+        self.bodies.insert(proposal.block, body);
+    }
+
+    fn judge_proposal(&mut self, proposal: &SignedProposal) {
+        let Some(body) = self.bodies.get(&proposal.block) else { return };
+        if body.judged == Some(true) {
+            return;
+        }
+        let pardoned = proposal.valid_round.is_some()
+            && self.agreement.as_ref().is_some_and(|agreement| agreement.has_polka(&proposal.block));
+        let timely = self.is_timely(&body.executed, proposal.round);
+        let missing = self.missing_from(&body.executed, proposal.round);
+        let valid = pardoned || (timely && missing.is_empty());
+        if body.judged == Some(valid) {
+            return;
+        }
+        if !valid {
+            self.explain_nil(proposal, timely, &missing);
+        }
+        self.judge(verdict(proposal, valid));
+    }
+
+    /// A first proposal's time must be near this node's clock; how near loosens each round.
+    fn is_timely(&self, executed: &Executed, round: u32) -> bool {
+        let doublings = round.min(WINDOW_DOUBLINGS_MAX);
+        let (time, clock) = (executed.block.header.time.unix_ms(), self.now.market.unix_ms());
+        let wall_ms = |market_ms: u64| market_ms / u64::from(self.config.speed);
+        if time > clock {
+            wall_ms(time - clock) <= AHEAD_MS_MAX << doublings
+        } else {
+            wall_ms(clock - time) <= BEHIND_MS_MAX << doublings
+        }
+    }
+
+    /// What a gate or deadline block leaves out although this node received it long enough before: orders and readings
+    /// that are valid in that state and not overtaken by a larger number in the block. Nothing in the rounds after
+    /// round f, in which an honest delegate has proposed, and nothing where the block had no room.
+    fn missing_from(&self, executed: &Executed, round: u32) -> Vec<VerifiedEntry> {
+        let block = &executed.block;
+        let time = block.header.time;
+        let judged_rounds = self.faults() as u64;
+        if u64::from(round) > judged_rounds || !self.ledger.deadline_at(time) || is_full(executed) {
+            return Vec::new();
+        }
+        let included: std::collections::BTreeSet<EntryId> = block.entries.iter().map(VerifiedEntry::id).collect();
+        let must = |entry: &VerifiedEntry, seen_ms: u64| {
+            entry.entry().body.stream() != Stream::Rest
+                && self.now.wall_ms.saturating_sub(seen_ms) >= SEEN_BEFORE_MS
+                && !included.contains(&entry.id())
+                && !executed.ledger.is_used(entry.entry())
+                && self.ledger.check(entry, time).is_ok()
+        };
+        let waiting = self.pool.iter().filter(|waiting| must(&waiting.entry, waiting.seen_ms));
+        waiting.map(|waiting| waiting.entry.clone()).collect()
+    }
+
+    /// Says why this node prevotes nil, and gives the delegates what was left out.
+    fn explain_nil(&mut self, proposal: &SignedProposal, timely: bool, missing: &[VerifiedEntry]) {
+        let why = if timely { "leaves out entries received in time" } else { "has a time too far from this clock" };
+        self.note(format!("block {} of round {} {why}", proposal.block, proposal.round));
+        for bytes in entries_messages(missing.iter().map(VerifiedEntry::bytes)) {
+            self.effects.push(Effect::ToDelegates(bytes));
+        }
+    }
+
+    fn on_decided(&mut self, certificate: Certificate) {
+        match self.bodies.remove(&certificate.block) {
+            Some(body) => self.commit(body.executed, certificate),
+            None => self.halt(format!(
+                "block {} is final at height {}, but this node does not hold it although it voted on it",
+                certificate.block, certificate.height
+            )),
+        }
+    }
+
+    fn on_evidence(&mut self, evidence: Evidence) {
+        if self.evidence.len() == EVIDENCE_MAX {
+            self.evidence.remove(0);
+        }
+        self.evidence.push(evidence.clone());
+        self.effects.push(Effect::Evidence(Box::new(evidence)));
+    }
+
+    /// Makes a final block this node's head and turns to the next height.
+    pub(super) fn commit(&mut self, executed: Executed, certificate: Certificate) {
+        self.flush();
+        self.cancel_all();
+        self.salvage_evidence();
+        let finality_ms = self.finality_ms(&executed);
+        self.gossip_final(&executed, &certificate);
+        let ledger = executed.ledger.clone();
+        self.effects.push(Effect::Commit(Box::new(Commit { executed, certificate, finality_ms })));
+        // What was not sent rests on nothing that was not written, so what was not written is not needed.
+        self.journal.clear();
+        self.ledger = ledger;
+        self.enter_next_height();
+        let refused = self.pool.after_block(&self.ledger, (self.block_time(), self.now.wall_ms));
+        self.report_refused(refused);
+        self.send_queued_final();
+    }
+
+    fn enter_next_height(&mut self) {
+        self.started = false;
+        self.called = false;
+        self.committed_ms = Some(self.now.wall_ms);
+        self.bodies.clear();
+        self.tried.clear();
+        let height = self.next_height();
+        if let Some(agreement) = &mut self.agreement {
+            agreement.enter(height, self.ledger.delegates());
+        }
+        self.trim_log();
+        let early = std::mem::take(&mut self.early);
+        for (from, message) in early {
+            if height_of(&message) == Some(height) && self.agreement.is_some() {
+                self.on_early(from, message);
+            } else if height_of(&message) > Some(height) {
+                self.early.push_back((from, message));
+            }
+        }
+    }
+
+    /// Evidence the agreement gathered on a height that was decided elsewhere.
+    fn salvage_evidence(&mut self) {
+        if !self.started {
+            return;
+        }
+        let found = self.agreement.as_mut().map(Agreement::take_evidence).unwrap_or_default();
+        for evidence in found {
+            self.on_evidence(evidence);
+        }
+    }
+
+    /// What the log holds is of heights that are final: starts it anew once it has grown.
+    fn trim_log(&mut self) {
+        if self.log_grown < LOG_TRIM_BYTES {
+            return;
+        }
+        if let Some(key) = self.my_key() {
+            let chain = *self.ledger.chain();
+            let records = [Record::Opened { chain, key }, Record::Height(self.next_height())];
+            self.effects.push(Effect::TrimLog(encode_frame(&records)));
+            self.log_grown = 0;
+        }
+    }
+
+    fn finality_ms(&self, executed: &Executed) -> u64 {
+        let seen = executed.block.entries.iter().filter_map(|entry| self.pool.get(&entry.id()));
+        let oldest = seen.map(|waiting| waiting.seen_ms).min();
+        let began = oldest.unwrap_or(if self.started { self.height_started_ms } else { self.now.wall_ms });
+        self.now.wall_ms.saturating_sub(began)
+    }
+
+    /// The proposer of the deciding round tells the members; who misses it learns by status.
+    fn gossip_final(&mut self, executed: &Executed, certificate: &Certificate) {
+        if !self.started || proposer_home(self.ledger.delegates(), certificate) != Some(&self.config.home) {
+            return;
+        }
+        let bytes = Message::Final(executed.block.to_bytes(), certificate.clone()).to_bytes();
+        let bytes = if bytes.len() <= GOSSIP_BYTES_MAX {
+            bytes
+        } else {
+            Message::Status { height: certificate.height }.to_bytes()
+        };
+        self.final_to_send = Some(bytes);
+    }
+
+    /// Only what is stored here is told to others.
+    fn send_queued_final(&mut self) {
+        if let Some(bytes) = self.final_to_send.take() {
+            self.effects.push(Effect::GossipFinal(bytes));
+        }
+    }
+}
+
+/// Carries out a block that came as bytes, on top of `ledger`.
+///
+/// # Errors
+/// Why it does not follow, in words.
+pub(super) fn execute(
+    ledger: &Ledger,
+    pool: &Mempool,
+    bytes: &[u8],
+    block: &BlockId,
+) -> Result<Executed, String> {
+    let unverified = UnverifiedBlock::from_bytes(bytes).map_err(|error| error.to_string())?;
+    if unverified.header.id() != *block {
+        return Err("it is not the block that was named".to_owned());
+    }
+    if unverified.header.height != ledger.height() + 1 {
+        return Err("its height is not the next".to_owned());
+    }
+    let known = |signed: &ledger::SignedEntry| {
+        let waiting = pool.get(&id_of(&signed.to_bytes()))?;
+        Some(waiting.entry.clone())
+    };
+    let verified = unverified
+        .verify(ledger.chain(), known)
+        .map_err(|(position, error)| format!("entry {position}: {error}"))?;
+    ledger.execute(&verified).map_err(|error| error.to_string())
+}
+
+const fn verdict(proposal: &SignedProposal, valid: bool) -> Judged {
+    Judged {
+        round: proposal.round,
+        valid_round: proposal.valid_round,
+        proposer: proposal.proposer,
+        block: proposal.block,
+        valid,
+    }
+}
+
+/// True if one more entry might not have fitted.
+fn is_full(executed: &Executed) -> bool {
+    let bytes: usize = executed.block.entries.iter().map(|entry| entry.bytes().len() + 4).sum();
+    executed.block.entries.len() >= ledger::BLOCK_ENTRIES_MAX
+        || bytes + 2 * ledger::ENTRY_BYTES_MAX > ledger::BLOCK_BYTES_MAX
+}
+
+fn proposer_home<'d>(delegates: &'d DelegateSet, certificate: &Certificate) -> Option<&'d HomeId> {
+    let seat = proposer_seat(delegates.len(), certificate.height, certificate.round);
+    delegates.as_slice().get(seat).map(|delegate| &delegate.home)
+}
+
+pub(super) const fn height_of(message: &Message) -> Option<u64> {
+    match message {
+        Message::Vote(vote) => Some(vote.height),
+        Message::Proposal(proposal, _) => Some(proposal.height),
+        Message::Polka(polka) => Some(polka.height),
+        Message::Round(certificate) => Some(certificate.height),
+        _ => None,
+    }
+}

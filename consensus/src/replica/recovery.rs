@@ -1,0 +1,233 @@
+//! Coming back: what the log says, what others still hold, and when it is safe to vote again.
+
+use std::collections::BTreeSet;
+
+use energy::HomeId;
+use ledger::codec::Decode as _;
+use ledger::{Ledger, PublicKey, UnverifiedBlock};
+
+use super::deciding::execute;
+use super::{Body, Replica, ReplicaConfig, Timer};
+use crate::agreement::Agreement;
+use crate::log::{Judged, Record, Records, encode_frame};
+use crate::message::{Message, STATEMENTS_MAX, Statement};
+use crate::tendermint::Tendermint;
+
+/// Whether this node may vote.
+pub(super) enum Standing {
+    /// It has no consensus key.
+    Follower,
+    /// Its log does not say what it signed: it follows until it has a new key.
+    Barred(String),
+    /// It did not stop in good order and asks others for what it said; who has answered.
+    Recovering(BTreeSet<HomeId>),
+    /// It may vote wherever it has a seat.
+    Ready,
+}
+
+impl Standing {
+    /// True if the log is this node's and is written to. A damaged or foreign log is left as it is found.
+    pub const fn has_log(&self) -> bool {
+        matches!(self, Self::Recovering(_) | Self::Ready)
+    }
+}
+
+/// What the log found at the start allows.
+pub(super) fn standing_of(config: &ReplicaConfig, ledger: &Ledger, logged: &Records) -> Standing {
+    let Some(key) = config.term_key.as_ref().map(PublicKey::of) else { return Standing::Follower };
+    if let Some(at) = logged.damaged_at {
+        return Standing::Barred(format!(
+            "the consensus log is damaged at byte {at}: this node follows and does not vote until it has a new term key"
+        ));
+    }
+    match logged.owner() {
+        Some(owner) if owner != (*ledger.chain(), key) => {
+            return Standing::Barred("the consensus log is of another chain or another term key".to_owned());
+        }
+        None if ledger.height() > 0 => {
+            return Standing::Barred(
+                "the consensus log is missing although the chain has begun: this node follows and does not vote until it has a new term key".to_owned(),
+            );
+        }
+        _ => {}
+    }
+    if logged.clean_stop == Some(ledger.height() + 1) { Standing::Ready } else { Standing::Recovering(BTreeSet::new()) }
+}
+
+/// The highest height the log speaks of.
+pub(super) fn highest_height(logged: &Records) -> u64 {
+    let heights = logged.records.iter().filter_map(|record| match record {
+        Record::Height(height) => Some(*height),
+        _ => None,
+    });
+    heights.max().unwrap_or(0)
+}
+
+/// Reminds the agreement of what the log holds, so that others can be answered and own statements bind from the start.
+pub(super) fn recall(agreement: &mut Tendermint, logged: &Records, height: u64) {
+    for record in logged.of_height(height) {
+        match record {
+            Record::Vote(vote) => {
+                agreement.is_genuine(&Statement::Vote(vote));
+            }
+            Record::Proposal(proposal) => {
+                agreement.is_genuine(&Statement::Proposal(proposal));
+            }
+            Record::Pinned(statement) => agreement.pin(statement),
+            _ => {}
+        }
+    }
+}
+
+impl Replica {
+    pub(super) fn begin_recovery(&mut self) {
+        match &self.standing {
+            Standing::Barred(reason) => {
+                let text = reason.clone();
+                self.note(text);
+            }
+            Standing::Recovering(_) => self.ask_for_own_statements(),
+            Standing::Follower | Standing::Ready => {}
+        }
+    }
+
+    /// Asks every other delegate for statements that bear this node's key.
+    pub(super) fn ask_for_own_statements(&mut self) {
+        self.conclude_recovery();
+        let (Standing::Recovering(_), Some(request)) = (&self.standing, self.recover_request()) else { return };
+        // Without a seat nobody would answer; the timer looks again after the next election.
+        if self.is_seated() {
+            self.effects.push(super::Effect::ToDelegates(request.to_bytes()));
+        }
+        self.set_timer(Timer::Recover, self.config.timeouts.rebroadcast_ms);
+    }
+
+    pub(super) fn ask_one_for_own_statements(&mut self, home: &HomeId) {
+        let (Standing::Recovering(answers), Some(request)) = (&self.standing, self.recover_request()) else { return };
+        if !answers.contains(home) {
+            self.send(home, &request);
+        }
+    }
+
+    fn recover_request(&self) -> Option<Message> {
+        Some(Message::RecoverRequest { height: self.next_height(), key: self.my_key()? })
+    }
+
+    /// With answers of 2f others and this node itself, every quorum has an honest member among those heard.
+    fn conclude_recovery(&mut self) {
+        let Standing::Recovering(answers) = &self.standing else { return };
+        if answers.len() >= 2 * self.faults() {
+            self.standing = Standing::Ready;
+            self.effects.push(super::Effect::ClearTimer(Timer::Recover));
+        }
+    }
+
+    pub(super) fn on_recover_request(&mut self, from: &HomeId, height: u64, key: &PublicKey) {
+        let entitled = self.ledger.delegates().of_home(from).is_some_and(|seat| seat.key == *key);
+        // A node without a memory of its own has nothing to vouch for.
+        if !entitled || matches!(self.standing, Standing::Barred(_) | Standing::Follower) {
+            return;
+        }
+        let mut statements = self.agreement.as_ref().map(|held| held.statements_of(key)).unwrap_or_default();
+        let early = self.early.iter().filter_map(|(_, message)| match message {
+            Message::Vote(vote) if vote.voter == *key => Some(Statement::Vote(vote.clone())),
+            Message::Proposal(proposal, _) if proposal.proposer == *key => Some(Statement::Proposal(proposal.clone())),
+            _ => None,
+        });
+        statements.extend(early);
+        statements.retain(|statement| statement.height() >= height);
+        // The latest rounds bind; an old one that does not fit was overtaken by them.
+        statements.sort_by_key(|statement| std::cmp::Reverse((statement.height(), statement.round())));
+        statements.truncate(STATEMENTS_MAX);
+        self.send(from, &Message::RecoverResponse { height: self.next_height(), statements });
+    }
+
+    pub(super) fn on_recover_response(&mut self, from: HomeId, height: u64, statements: Vec<Statement>) {
+        self.note_height(&from, height.saturating_sub(1));
+        let Standing::Recovering(answers) = &mut self.standing else { return };
+        if self.ledger.delegates().of_home(&from).is_none() {
+            return;
+        }
+        // Who is behind does not listen to this height yet and has nothing to vouch for.
+        if height > self.ledger.height() {
+            answers.insert(from);
+        }
+        let (Some(me), Some(logged)) = (self.my_key(), &self.logged) else { return };
+        let height = self.next_height();
+        let chain = *self.ledger.chain();
+        let unknown: Vec<_> = statements
+            .into_iter()
+            .filter(|said| *said.author() == me && said.height() >= height && said.holds(&chain))
+            .filter(|said| !logged.holds(said))
+            .collect();
+        if !unknown.is_empty() && logged.owner().is_none() {
+            let reason =
+                "others hold statements of this term key, but its consensus log is empty: this node does not vote";
+            self.standing = Standing::Barred(reason.to_owned());
+            self.note(reason.to_owned());
+            return;
+        }
+        for statement in unknown {
+            self.note(format!("the log had lost a statement of height {}; others held it", statement.height()));
+            if let Some(agreement) = &mut self.agreement {
+                agreement.pin(statement.clone());
+            }
+            self.recovered.push(statement);
+        }
+        self.conclude_recovery();
+    }
+
+    /// Makes the log ready for the height that starts now and gives what it holds of it. The first time, the log found at
+    /// the start is written anew: without what is final, without a torn end, and with what others still held.
+    pub(super) fn open_log(&mut self) -> Vec<Record> {
+        let height = self.next_height();
+        let Some(logged) = self.logged.take() else {
+            self.journal.push(Record::Height(height));
+            return Vec::new();
+        };
+        let Some(key) = self.my_key() else { return Vec::new() };
+        let kept = logged.of_height(height);
+        let mut records = vec![Record::Opened { chain: *self.ledger.chain(), key }, Record::Height(height)];
+        records.extend(kept.iter().cloned());
+        let recovered = std::mem::take(&mut self.recovered);
+        let recovered = recovered.into_iter().filter(|statement| statement.height() >= height);
+        records.extend(recovered.map(Record::Pinned));
+        let frame = encode_frame(&records);
+        self.log_grown = frame.len();
+        self.effects.push(super::Effect::TrimLog(frame));
+        self.restore_bodies(&kept);
+        kept
+    }
+
+    /// Carries out again the blocks that the log holds, with the verdicts they were given.
+    fn restore_bodies(&mut self, kept: &[Record]) {
+        for record in kept {
+            match record {
+                Record::Body(bytes) => self.restore_body(bytes),
+                Record::Judged(judged) => self.restore_verdict(judged),
+                _ => {}
+            }
+        }
+    }
+
+    fn restore_body(&mut self, bytes: &[u8]) {
+        let Some(block) = UnverifiedBlock::from_bytes(bytes).ok().map(|block| block.header.id()) else { return };
+        match execute(&self.ledger, &self.pool, bytes, &block) {
+            Ok(executed) => {
+                let nobody = (0, PublicKey([0; 32]));
+                let body = Body { bytes: bytes.to_vec(), executed, proposal: nobody, judged: None };
+                self.bodies.insert(block, body);
+            }
+            Err(reason) => self.halt(format!(
+                "block {block} in the consensus log followed from the ledger before the stop and does not now: {reason}"
+            )),
+        }
+    }
+
+    fn restore_verdict(&mut self, judged: &Judged) {
+        if let Some(body) = self.bodies.get_mut(&judged.block) {
+            body.proposal = (judged.round, judged.proposer);
+            body.judged = Some(judged.valid || body.judged == Some(true));
+        }
+    }
+}

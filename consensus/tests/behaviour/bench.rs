@@ -1,0 +1,232 @@
+//! One replica on a bench: the test plays its disk, its clock and all other delegates.
+
+use consensus::log::{Record, encode_frame};
+use consensus::message::{Message, SignedProposal, SignedVote};
+use consensus::{Commit, Effect, Evidence, Input, Now, Replica, ReplicaConfig, Timeouts, Timer};
+use energy::Timestamp;
+use ledger::codec::Encode as _;
+use ledger::{
+    Block, BlockId, Certificate, Chain, Executed, Genesis, Ledger, PublicKey, Signature, SignedEntry, VerifiedEntry, VoteKind,
+};
+
+use crate::street::{self, Purpose};
+
+/// How many delegates there are; two more homes only follow.
+pub const DELEGATES: usize = 4;
+
+pub struct Bench {
+    pub genesis: Genesis,
+    pub replica: Replica,
+    pub me: usize,
+    pub market: Timestamp,
+    pub wall_ms: u64,
+    /// What is on the disk for certain.
+    pub log: Vec<u8>,
+    /// Every effect so far.
+    pub effects: Vec<Effect>,
+}
+
+/// The number of the home that proposes.
+pub fn proposer(genesis: &Genesis, height: u64, round: u32) -> usize {
+    let delegates = genesis.delegate_set().expect("a valid set");
+    let seat = usize::try_from((height + u64::from(round)) % delegates.len() as u64).expect("a small number");
+    let home = &delegates.as_slice()[seat].home;
+    (0..DELEGATES).find(|number| street::home(*number) == *home).expect("a delegate")
+}
+
+/// The log of a node that stopped in good order before `height`.
+pub fn clean_log(genesis: &Genesis, number: usize, height: u64) -> Vec<u8> {
+    let key = PublicKey::of(&street::key(Purpose::Term, number));
+    encode_frame(&[Record::Opened { chain: genesis.chain(), key }, Record::CleanStop(height)])
+}
+
+pub fn genesis() -> Genesis {
+    street::genesis(DELEGATES + 2, DELEGATES)
+}
+
+impl Bench {
+    /// Home `me` with this log, at genesis.
+    pub fn with_log(me: usize, log: &[u8]) -> Self {
+        let genesis = genesis();
+        let ledger = Ledger::genesis(&genesis).expect("a valid genesis");
+        Self::at(genesis, ledger, me, log)
+    }
+
+    pub fn at(genesis: Genesis, ledger: Ledger, me: usize, log: &[u8]) -> Self {
+        let config = ReplicaConfig {
+            home: street::home(me),
+            term_key: (me < DELEGATES).then(|| street::key(Purpose::Term, me)),
+            timeouts: Timeouts::default(),
+            min_block_interval_ms: 1000,
+            speed: 1,
+        };
+        let market = ledger.head_time().plus_ms(1000);
+        let replica = Replica::new(config, ledger, log).expect("a valid configuration");
+        let mut bench =
+            Self { genesis, replica, me, market, wall_ms: 1_000_000, log: log.to_vec(), effects: Vec::new() };
+        bench.step(Input::Start);
+        bench
+    }
+
+    /// A delegate that may vote at once and does not propose in the first three rounds of height 1.
+    pub fn validator() -> Self {
+        let genesis = genesis();
+        let me = proposer(&genesis, 1, 3);
+        let log = clean_log(&genesis, me, 1);
+        Self::with_log(me, &log)
+    }
+
+    /// The other delegates.
+    pub fn others(&self) -> Vec<usize> {
+        (0..DELEGATES).filter(|number| *number != self.me).collect()
+    }
+
+    pub fn chain(&self) -> Chain {
+        self.genesis.chain()
+    }
+
+    pub fn step(&mut self, input: Input) {
+        let now = Now { market: self.market, wall_ms: self.wall_ms };
+        for effect in self.replica.step(now, input) {
+            match &effect {
+                Effect::AppendLog(bytes) => self.log.extend(bytes),
+                Effect::TrimLog(bytes) => self.log.clone_from(bytes),
+                _ => {}
+            }
+            self.effects.push(effect);
+        }
+    }
+
+    pub fn pass(&mut self, ms: u64) {
+        self.wall_ms += ms;
+        self.market = self.market.plus_ms(ms);
+    }
+
+    /// Lets the pace timer run out.
+    pub fn pace(&mut self) {
+        self.step(Input::Timer(Timer::Pace));
+    }
+
+    pub fn hear(&mut self, from: usize, message: &Message) {
+        self.step(Input::Message { from: street::home(from), bytes: message.to_bytes() });
+    }
+
+    pub fn hear_votes(&mut self, from: &[usize], kind: VoteKind, height: u64, round: u32, block: Option<BlockId>) {
+        for number in from {
+            let vote = self.vote(*number, kind, height, round, block);
+            self.hear(*number, &Message::Vote(vote));
+        }
+    }
+
+    pub fn vote(
+        &self,
+        number: usize,
+        kind: VoteKind,
+        height: u64,
+        round: u32,
+        block: Option<BlockId>,
+    ) -> SignedVote {
+        let key = street::key(Purpose::Term, number);
+        let voter = PublicKey::of(&key);
+        let mut vote = SignedVote { kind, height, round, block, voter, signature: Signature([0; 64]) };
+        vote.signature = Signature::sign(&key, &vote.signing_bytes(&self.chain()));
+        vote
+    }
+
+    pub fn proposal(&self, height: u64, round: u32, block: &Block, valid_round: Option<u32>) -> (usize, Message) {
+        let number = proposer(&self.genesis, height, round);
+        let key = street::key(Purpose::Term, number);
+        let mut proposal = SignedProposal {
+            height,
+            round,
+            block: block.id(),
+            valid_round,
+            proposer: PublicKey::of(&key),
+            signature: Signature([0; 64]),
+        };
+        proposal.signature = Signature::sign(&key, &proposal.signing_bytes(&self.chain()));
+        (number, Message::Proposal(proposal, block.to_bytes()))
+    }
+
+    pub fn propose(&mut self, round: u32, block: &Block, valid_round: Option<u32>) {
+        let (from, message) = self.proposal(self.replica.height() + 1, round, block, valid_round);
+        self.hear(from, &message);
+    }
+
+    /// The next block on the replica's ledger.
+    pub fn build(&self, time: Timestamp, entries: &[VerifiedEntry]) -> Executed {
+        self.replica.ledger().propose(time, entries).expect("a block").executed
+    }
+
+    pub fn verified(&self, bytes: &[u8]) -> VerifiedEntry {
+        use ledger::codec::Decode as _;
+        SignedEntry::from_bytes(bytes).expect("an entry").verify(&self.chain()).expect("signed")
+    }
+
+    /// The certificate that three delegates make for a block.
+    pub fn certificate(&self, height: u64, round: u32, block: BlockId) -> Certificate {
+        let delegates = self.genesis.delegate_set().expect("a valid set");
+        let mut signatures: Vec<_> = (0..3)
+            .map(|number| {
+                let vote = self.vote(number, VoteKind::Precommit, height, round, Some(block));
+                let seat = delegates.seat_of(&vote.voter).expect("a seat");
+                (u8::try_from(seat).expect("a small number"), vote.signature)
+            })
+            .collect();
+        signatures.sort_by_key(|(seat, _)| *seat);
+        Certificate { height, round, block, signatures }
+    }
+
+    /// All messages sent to the delegates so far.
+    pub fn said(&self) -> Vec<Message> {
+        let said = self.effects.iter().filter_map(|effect| match effect {
+            Effect::ToDelegates(bytes) => Some(Message::from_bytes(bytes).expect("readable")),
+            _ => None,
+        });
+        said.collect()
+    }
+
+    /// All messages sent to one home so far.
+    pub fn sent_to(&self, number: usize) -> Vec<Message> {
+        let sent = self.effects.iter().filter_map(|effect| match effect {
+            Effect::SendTo { to, bytes } if *to == street::home(number) => {
+                Some(Message::from_bytes(bytes).expect("readable"))
+            }
+            _ => None,
+        });
+        sent.collect()
+    }
+
+    /// What the replica voted: `None` if nothing, `Some(None)` for nil.
+    pub fn voted(&self, kind: VoteKind, height: u64, round: u32) -> Option<Option<BlockId>> {
+        self.said().into_iter().find_map(|message| match message {
+            Message::Vote(vote) if (vote.kind, vote.height, vote.round) == (kind, height, round) => Some(vote.block),
+            _ => None,
+        })
+    }
+
+    pub fn commits(&self) -> Vec<&Commit> {
+        let commits = self.effects.iter().filter_map(|effect| match effect {
+            Effect::Commit(commit) => Some(&**commit),
+            _ => None,
+        });
+        commits.collect()
+    }
+
+    pub fn evidence(&self) -> Vec<&Evidence> {
+        let evidence = self.effects.iter().filter_map(|effect| match effect {
+            Effect::Evidence(evidence) => Some(&**evidence),
+            _ => None,
+        });
+        evidence.collect()
+    }
+
+    pub fn notes(&self) -> String {
+        let notes = self.effects.iter().filter_map(|effect| match effect {
+            Effect::Note { text } => Some(text.as_str()),
+            Effect::Halt { reason } | Effect::Refused { reason, .. } => Some(reason.as_str()),
+            _ => None,
+        });
+        notes.collect::<Vec<_>>().join("\n")
+    }
+}

@@ -1,0 +1,90 @@
+//! The delegates agree whatever network, disks and crashes do; and the checks that say so can fail.
+
+use std::collections::BTreeSet;
+
+use ledger::PublicKey;
+
+use crate::simulation::{Cluster, Plan, Report};
+use crate::street::{self, Purpose};
+
+fn run(plan: &Plan) -> Report {
+    Cluster::new(plan.clone()).run()
+}
+
+/// Runs a plan in which nobody is dishonest: nothing forbidden happens and nobody is accused.
+fn assert_sound(plan: &Plan) -> Report {
+    let report = run(plan);
+    assert_eq!(report.violation, None, "{plan:?}");
+    assert_eq!(report.accused, BTreeSet::new(), "{plan:?}");
+    assert_eq!(report.recovered, 0, "a synced log loses nothing: {plan:?}");
+    report
+}
+
+fn sum(reports: &[Report], of: impl Fn(&Report) -> u64) -> u64 {
+    reports.iter().map(of).sum()
+}
+
+#[test]
+fn without_faults_every_block_is_decided_in_its_first_round() {
+    let plan = Plan { loss: 0, crashes: false, partitions: false, ..Plan::new(1, 4) };
+    let report = assert_sound(&plan);
+    assert_eq!(report.rounds_above_zero, 0);
+    assert!(report.height > 20, "{report:?}");
+}
+
+#[test]
+fn four_delegates_agree_and_go_on_under_loss_partitions_and_crashes() {
+    let reports: Vec<_> = (0..40).map(|seed| assert_sound(&Plan::new(seed, 4))).collect();
+    // The faults did happen.
+    assert!(sum(&reports, |report| report.crashes) > 200);
+    assert!(sum(&reports, |report| report.dropped) > 4000);
+    assert!(sum(&reports, |report| report.rounds_above_zero) > 60);
+}
+
+#[test]
+fn seven_delegates_agree_and_go_on_under_loss_partitions_and_crashes() {
+    let reports: Vec<_> = (100..112).map(|seed| assert_sound(&Plan::new(seed, 7))).collect();
+    assert!(sum(&reports, |report| report.crashes) > 60);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    let plan = Plan { two_faced: Some(2), ..Plan::new(7, 4) };
+    let (first, second) = (run(&plan), run(&plan));
+    assert_eq!(first, second);
+    assert_ne!(first.trace, run(&Plan { seed: 8, ..plan }).trace);
+}
+
+#[test]
+fn a_two_faced_voter_is_proven_and_nobody_else_is() {
+    for seed in 0..8_u64 {
+        let liar = usize::try_from(seed % 4).expect("a small number");
+        let report = run(&Plan { two_faced: Some(liar), ..Plan::new(seed, 4) });
+        assert_eq!(report.violation, None, "seed {seed}");
+        let culprit = PublicKey::of(&street::key(Purpose::Term, liar));
+        assert_eq!(report.accused, BTreeSet::from([culprit]), "seed {seed}");
+    }
+}
+
+/// The negative control: without a log and without asking others an honest node says two things. If this passed
+/// unnoticed, the tests above would prove nothing.
+#[test]
+fn a_log_dropped_at_a_crash_is_caught() {
+    let caught = (0..8).filter(|seed| {
+        let report = run(&Plan { forget_logs: true, ..Plan::new(*seed, 4) });
+        report.violation.is_some_and(|what| what.contains("double-signed") || what.contains("disagreement"))
+    });
+    assert!(caught.count() >= 4);
+}
+
+/// Disks that never synced are outside of what is promised. Still, asking others for what was said keeps the chain one:
+/// it may cost progress, not agreement.
+#[test]
+fn asking_others_keeps_the_chain_one_even_when_every_disk_lies() {
+    let reports: Vec<_> = (0..6).map(|seed| run(&Plan { lying_disks: true, ..Plan::new(seed, 4) })).collect();
+    for report in &reports {
+        let only_stalled = report.violation.as_ref().is_none_or(|what| what.contains("stalled"));
+        assert!(only_stalled, "{report:?}");
+    }
+    assert!(sum(&reports, |report| report.recovered) > 5);
+}

@@ -1,0 +1,711 @@
+//! What one replica does and refuses to do.
+
+use consensus::log::{Record, encode_frame};
+use consensus::message::{Message, Polka, Statement};
+use consensus::{Effect, Input, Origin, Replica, Timer, new_log, read_records};
+use energy::Interval;
+use ledger::VoteKind::{Precommit, Prevote};
+use ledger::codec::Encode as _;
+use ledger::{BlockId, Hash32, PublicKey, VerifiedEntry};
+
+use crate::bench::{Bench, DELEGATES, clean_log, genesis, proposer};
+use crate::street::{self, Journal, Purpose};
+
+/// Ten seconds and more, as a validator must have held an entry to insist on it.
+const LONG_BEFORE_MS: u64 = 11_000;
+
+fn first_interval(bench: &Bench) -> Interval {
+    Interval::containing(bench.genesis.start, bench.genesis.mtu)
+}
+
+/// Every home's reading of the first interval, and the bench's clock at the deadline after `lead_ms`.
+fn readings_before_deadline(bench: &mut Bench, lead_ms: u64) -> Vec<VerifiedEntry> {
+    bench.market = bench.replica.ledger().next_deadline().minus_ms(lead_ms);
+    let interval = first_interval(bench);
+    let mut readings = Vec::new();
+    for number in 0..2 {
+        let bytes = Journal::new(number, bench.chain()).read(interval);
+        bench.step(Input::Entry { bytes: bytes.clone(), origin: Origin::Peer(street::home(number)) });
+        readings.push(bench.verified(&bytes));
+    }
+    bench.pass(lead_ms);
+    readings
+}
+
+#[test]
+fn a_replica_can_move_to_its_own_thread() {
+    const fn assert_send<T: Send>() {}
+    assert_send::<Replica>();
+    assert_send::<Effect>();
+}
+
+#[test]
+fn a_good_proposal_gets_both_votes_and_is_committed_before_anything_of_the_next_height() {
+    let mut bench = Bench::validator();
+    let executed = bench.build(bench.market, &[]);
+    let block = executed.block.id();
+    bench.propose(0, &executed.block, None);
+    assert_eq!(bench.voted(Prevote, 1, 0), Some(Some(block)));
+    let others = bench.others();
+    bench.hear_votes(&others[..2], Prevote, 1, 0, Some(block));
+    assert_eq!(bench.voted(Precommit, 1, 0), Some(Some(block)));
+    bench.hear_votes(&others[..2], Precommit, 1, 0, Some(block));
+    assert_eq!(bench.replica.height(), 1);
+    let commits = bench.commits();
+    assert_eq!(commits.len(), 1);
+    let delegates = bench.genesis.delegate_set().unwrap();
+    assert_eq!(commits[0].certificate.verify(&bench.chain(), &delegates), Ok(()));
+    assert_eq!(commits[0].certificate.signatures.len(), 3);
+}
+
+#[test]
+fn what_binds_leaves_only_after_the_log_is_synced() {
+    let mut bench = Bench::validator();
+    let executed = bench.build(bench.market, &[]);
+    bench.propose(0, &executed.block, None);
+    let position = |wanted: fn(&Effect) -> bool| bench.effects.iter().position(wanted).unwrap();
+    let appended = position(|effect| matches!(effect, Effect::AppendLog(_)));
+    let synced = position(|effect| matches!(effect, Effect::SyncLog));
+    let sent = position(|effect| matches!(effect, Effect::ToDelegates(_)));
+    assert!(appended < synced && synced < sent);
+    let logged = read_records(&bench.log).records;
+    assert!(logged.iter().any(|record| matches!(record, Record::Vote(vote) if vote.kind == Prevote)));
+    assert!(logged.iter().any(|record| matches!(record, Record::Body(body) if *body == executed.block.to_bytes())));
+}
+
+#[test]
+fn a_block_from_the_future_or_the_past_gets_nil_and_a_later_round_is_more_patient() {
+    for (shift_ms, ahead) in [(1500, true), (3500, false)] {
+        let mut bench = Bench::validator();
+        bench.pass(10_000);
+        let time =
+            if ahead { bench.market.plus_ms(shift_ms) } else { bench.market.minus_ms(shift_ms) };
+        let executed = bench.build(time, &[]);
+        bench.propose(0, &executed.block, None);
+        assert_eq!(bench.voted(Prevote, 1, 0), Some(None), "{shift_ms}");
+        // Round 1 doubles the window: 2 s ahead, 6 s behind.
+        let others = bench.others();
+        bench.hear_votes(&others[..2], Prevote, 1, 1, None);
+        bench.propose(1, &executed.block, None);
+        assert_eq!(bench.voted(Prevote, 1, 1), Some(Some(executed.block.id())), "{shift_ms}");
+    }
+}
+
+#[test]
+fn a_block_with_a_polka_is_exempt_from_the_clock() {
+    let mut bench = Bench::validator();
+    let executed = bench.build(bench.market.plus_ms(60_000), &[]);
+    let block = executed.block.id();
+    bench.propose(0, &executed.block, None);
+    assert_eq!(bench.voted(Prevote, 1, 0), Some(None));
+    let others = bench.others();
+    bench.hear_votes(&others, Prevote, 1, 0, Some(block));
+    assert_eq!(bench.voted(Precommit, 1, 0), Some(Some(block)), "more than two thirds found it good");
+}
+
+#[test]
+fn a_block_proposed_again_on_a_polka_is_exempt_from_the_clock() {
+    let mut bench = Bench::validator();
+    let executed = bench.build(bench.market.plus_ms(60_000), &[]);
+    let block = executed.block.id();
+    let others = bench.others();
+    // This node never saw round 0: it is told of the polka, and of round 1.
+    let votes = others.iter().map(|number| bench.vote(*number, Prevote, 1, 0, Some(block)));
+    let signatures = votes.map(|vote| (vote.voter, vote.signature)).collect();
+    bench.hear_votes(&others[..2], Precommit, 1, 1, None);
+    bench.hear(others[0], &Message::Polka(Polka { height: 1, round: 0, block, signatures }));
+    bench.propose(1, &executed.block, Some(0));
+    assert_eq!(bench.voted(Prevote, 1, 1), Some(Some(block)));
+}
+
+#[test]
+fn a_claimed_polka_that_nobody_has_seen_exempts_from_nothing() {
+    let mut bench = Bench::validator();
+    let executed = bench.build(bench.market.plus_ms(60_000), &[]);
+    let others = bench.others();
+    bench.hear_votes(&others[..2], Prevote, 1, 1, None);
+    bench.propose(1, &executed.block, Some(0));
+    assert_ne!(bench.voted(Prevote, 1, 1), Some(Some(executed.block.id())));
+}
+
+#[test]
+fn a_deadline_block_that_leaves_out_a_reading_received_in_time_gets_nil_and_the_reading_is_sent_on() {
+    let mut bench = Bench::validator();
+    let readings = readings_before_deadline(&mut bench, LONG_BEFORE_MS);
+    assert!(bench.replica.ledger().deadline_at(bench.market));
+    let executed = bench.build(bench.market, &readings[..1]);
+    bench.propose(0, &executed.block, None);
+    assert_eq!(bench.voted(Prevote, 1, 0), Some(None), "{}", bench.notes());
+    let handed_on = bench.said().into_iter().any(|message| match message {
+        Message::Entries(entries) => entries == vec![readings[1].bytes().to_vec()],
+        _ => false,
+    });
+    assert!(handed_on);
+}
+
+#[test]
+fn a_deadline_block_with_all_that_was_received_in_time_gets_the_vote() {
+    let mut bench = Bench::validator();
+    let readings = readings_before_deadline(&mut bench, LONG_BEFORE_MS);
+    let executed = bench.build(bench.market, &readings);
+    bench.propose(0, &executed.block, None);
+    assert_eq!(bench.voted(Prevote, 1, 0), Some(Some(executed.block.id())));
+}
+
+#[test]
+fn a_reading_received_only_just_before_the_deadline_may_be_left_out() {
+    let mut bench = Bench::validator();
+    readings_before_deadline(&mut bench, 5000);
+    let executed = bench.build(bench.market, &[]);
+    bench.propose(0, &executed.block, None);
+    assert_eq!(bench.voted(Prevote, 1, 0), Some(Some(executed.block.id())));
+}
+
+#[test]
+fn after_round_f_a_deadline_block_is_taken_as_it_is() {
+    let mut bench = Bench::validator();
+    readings_before_deadline(&mut bench, LONG_BEFORE_MS);
+    let others = bench.others();
+    let executed = bench.build(bench.market, &[]);
+    bench.hear_votes(&others[..2], Prevote, 1, 2, None);
+    bench.propose(2, &executed.block, None);
+    assert_eq!(bench.voted(Prevote, 1, 2), Some(Some(executed.block.id())));
+}
+
+#[test]
+fn a_block_whose_entries_do_not_give_its_header_gets_nil() {
+    let mut bench = Bench::validator();
+    let readings = readings_before_deadline(&mut bench, LONG_BEFORE_MS);
+    let mut block = bench.build(bench.market, &readings).block;
+    block.entries.pop();
+    bench.propose(0, &block, None);
+    assert_eq!(bench.voted(Prevote, 1, 0), Some(None), "{}", bench.notes());
+}
+
+#[test]
+fn false_entries_beside_a_true_header_harm_only_who_sends_them() {
+    let mut bench = Bench::validator();
+    let readings = readings_before_deadline(&mut bench, LONG_BEFORE_MS);
+    let good = bench.build(bench.market, &readings).block;
+    let mut false_copy = good.clone();
+    false_copy.entries.pop();
+    let (author, message) = bench.proposal(1, 0, &good, None);
+    let Message::Proposal(proposal, _) = message.clone() else { panic!("a proposal") };
+    let meddler = bench.others().into_iter().find(|number| *number != author).unwrap();
+    bench.hear(meddler, &Message::Proposal(proposal, false_copy.to_bytes()));
+    assert_eq!(bench.voted(Prevote, 1, 0), None);
+    bench.hear(author, &message);
+    assert_eq!(bench.voted(Prevote, 1, 0), Some(Some(good.id())));
+}
+
+#[test]
+fn a_proposal_of_who_is_not_the_proposer_is_not_heard() {
+    let mut bench = Bench::validator();
+    let executed = bench.build(bench.market, &[]);
+    let (_, message) = bench.proposal(1, 1, &executed.block, None);
+    let Message::Proposal(mut proposal, body) = message else { panic!("a proposal") };
+    proposal.round = 0;
+    let from = proposer(&bench.genesis, 1, 1);
+    bench.hear(from, &Message::Proposal(proposal, body));
+    assert_eq!(bench.replica.round(), None, "it does not even start the height");
+}
+
+#[test]
+fn two_votes_of_one_delegate_are_evidence_against_it() {
+    let mut bench = Bench::validator();
+    let executed = bench.build(bench.market, &[]);
+    let block = executed.block.id();
+    let others = bench.others();
+    bench.propose(0, &executed.block, None);
+    bench.hear_votes(&others[..1], Prevote, 1, 0, None);
+    bench.hear_votes(&others, Prevote, 1, 0, Some(block));
+    bench.hear_votes(&others, Precommit, 1, 0, Some(block));
+    assert_eq!(bench.replica.height(), 1);
+    let evidence = bench.evidence();
+    assert_eq!(evidence.len(), 1);
+    assert_eq!(evidence[0].culprit, PublicKey::of(&street::key(Purpose::Term, others[0])));
+    assert!(evidence[0].first.holds(&bench.chain()) && evidence[0].second.holds(&bench.chain()));
+    assert_ne!(evidence[0].first, evidence[0].second);
+}
+
+#[test]
+fn the_proposer_puts_in_what_waits_and_starts_only_with_work() {
+    let genesis = genesis();
+    let me = proposer(&genesis, 1, 0);
+    let mut bench = Bench::with_log(me, &clean_log(&genesis, me, 1));
+    bench.pace();
+    assert_eq!(bench.replica.round(), None, "nothing to do");
+    let bytes = Journal::new(5, bench.chain()).limit();
+    bench.step(Input::Entry { bytes: bytes.clone(), origin: Origin::Peer(street::home(5)) });
+    let bodies = bench.said().into_iter().filter_map(|message| match message {
+        Message::Proposal(_, body) => Some(body),
+        _ => None,
+    });
+    let bodies: Vec<_> = bodies.collect();
+    assert_eq!(bodies.len(), 1);
+    let entry = bytes.as_slice();
+    assert!(bodies[0].windows(entry.len()).any(|window| window == entry));
+}
+
+#[test]
+fn an_empty_chain_gets_a_heartbeat_when_it_is_due() {
+    let genesis = genesis();
+    let me = proposer(&genesis, 1, 0);
+    let mut bench = Bench::with_log(me, &clean_log(&genesis, me, 1));
+    bench.pass(ledger::HEARTBEAT_MS - 2000);
+    bench.pace();
+    assert_eq!(bench.replica.round(), None);
+    bench.pass(2000);
+    bench.pace();
+    assert_eq!(bench.replica.round(), Some(0));
+}
+
+#[test]
+fn heights_keep_their_distance() {
+    let mut bench = Bench::validator();
+    let executed = bench.build(bench.market, &[]);
+    let block = executed.block.id();
+    let others = bench.others();
+    bench.propose(0, &executed.block, None);
+    bench.hear_votes(&others, Prevote, 1, 0, Some(block));
+    bench.hear_votes(&others, Precommit, 1, 0, Some(block));
+    let bytes = Journal::new(5, bench.chain()).limit();
+    bench.step(Input::Entry { bytes, origin: Origin::Peer(street::home(5)) });
+    assert_eq!(bench.replica.round(), None, "the last height started less than a second ago");
+    bench.pass(1000);
+    bench.pace();
+    assert_eq!(bench.replica.round(), Some(0));
+}
+
+#[test]
+fn a_missing_log_of_a_chain_that_has_begun_bars_from_voting() {
+    let mut first = Bench::validator();
+    let executed = first.build(first.market, &[]);
+    let final_block = (executed.block.to_bytes(), first.certificate(1, 0, executed.block.id()));
+    first.hear(first.others()[0], &Message::Final(final_block.0, final_block.1));
+    assert_eq!(first.replica.height(), 1);
+    let (genesis, ledger, me) = (first.genesis.clone(), first.replica.ledger().clone(), first.me);
+    let mut bench = Bench::at(genesis, ledger, me, &[]);
+    assert!(!bench.replica.is_voting());
+    assert!(bench.replica.barred().unwrap().contains("missing"));
+    let executed = bench.build(bench.market, &[]);
+    bench.propose(0, &executed.block, None);
+    bench.pass(600_000);
+    bench.pace();
+    assert!(bench.said().is_empty());
+    assert!(!bench.effects.iter().any(|effect| matches!(effect, Effect::AppendLog(_) | Effect::TrimLog(_))));
+}
+
+#[test]
+fn a_damaged_log_bars_from_voting_and_is_left_as_it_is() {
+    let genesis = genesis();
+    let mut log = clean_log(&genesis, 0, 1);
+    let flipped = log.len() - 3;
+    log[flipped] ^= 1;
+    log.extend(encode_frame(&[Record::Height(1)]));
+    let bench = Bench::with_log(0, &log);
+    assert!(bench.replica.barred().unwrap().contains("damaged at byte 0"));
+    assert_eq!(bench.log, log);
+}
+
+#[test]
+fn a_log_of_another_key_or_chain_bars_from_voting() {
+    let genesis = genesis();
+    let bench = Bench::with_log(0, &clean_log(&genesis, 1, 1));
+    assert!(bench.replica.barred().unwrap().contains("another"));
+}
+
+#[test]
+fn an_unclean_stop_asks_two_thirds_before_voting() {
+    let genesis = genesis();
+    let me = proposer(&genesis, 1, 3);
+    let log = new_log(genesis.chain(), PublicKey::of(&street::key(Purpose::Term, me)));
+    let mut bench = Bench::with_log(me, &log);
+    assert!(!bench.replica.is_voting());
+    assert!(matches!(bench.said()[..], [Message::RecoverRequest { height: 1, .. }]));
+    let nothing = |height| Message::RecoverResponse { height, statements: vec![] };
+    let others = bench.others();
+    bench.hear(others[0], &nothing(1));
+    bench.hear(others[0], &nothing(1));
+    bench.hear(DELEGATES, &nothing(1));
+    bench.hear(others[1], &nothing(0));
+    assert!(!bench.replica.is_voting(), "one twice, an outsider, and one that is behind");
+    bench.hear(others[1], &nothing(1));
+    assert!(bench.replica.is_voting());
+}
+
+#[test]
+fn a_clean_stop_is_written_and_believed() {
+    let mut bench = Bench::validator();
+    let executed = bench.build(bench.market, &[]);
+    bench.propose(0, &executed.block, None);
+    let prevoted = bench.voted(Prevote, 1, 0);
+    bench.step(Input::Stop);
+    assert_eq!(read_records(&bench.log).clean_stop, Some(1));
+    let ledger = bench.replica.ledger().clone();
+    let mut again = Bench::at(bench.genesis.clone(), ledger, bench.me, &bench.log);
+    assert!(again.replica.is_voting());
+    again.hear_votes(&bench.others()[..1], Prevote, 1, 0, None);
+    assert_eq!(again.voted(Prevote, 1, 0), prevoted, "it says what it said");
+}
+
+#[test]
+fn a_key_that_others_have_heard_of_does_not_vote_from_an_empty_log() {
+    let mut bench = Bench::with_log(0, &[]);
+    let said = bench.vote(0, Prevote, 1, 0, None);
+    let others = bench.others();
+    bench.hear(others[0], &Message::RecoverResponse { height: 1, statements: vec![Statement::Vote(said)] });
+    assert!(bench.replica.barred().unwrap().contains("others hold statements"));
+    bench.hear(others[1], &Message::RecoverResponse { height: 1, statements: vec![] });
+    assert!(!bench.replica.is_voting());
+}
+
+/// A delegate whose log lost its precommit for a block in round 0, told so by others.
+fn with_recovered_lock(locked: BlockId, bench: Bench) -> Bench {
+    let me = bench.me;
+    let log = new_log(bench.chain(), PublicKey::of(&street::key(Purpose::Term, me)));
+    let mut again = Bench::with_log(me, &log);
+    let said = again.vote(me, Precommit, 1, 0, Some(locked));
+    let others = again.others();
+    again.hear(others[0], &Message::RecoverResponse { height: 1, statements: vec![Statement::Vote(said)] });
+    again.hear(others[1], &Message::RecoverResponse { height: 1, statements: vec![] });
+    assert!(again.replica.is_voting());
+    again
+}
+
+#[test]
+fn a_recovered_precommit_still_locks() {
+    let bench = Bench::validator();
+    let locked = bench.build(bench.market, &[]).block;
+    let other = bench.build(bench.market.plus_ms(1), &[]).block;
+    let mut again = with_recovered_lock(locked.id(), bench);
+    let others = again.others();
+    again.hear_votes(&others[..2], Prevote, 1, 1, None);
+    again.propose(1, &other, None);
+    assert_eq!(again.voted(Prevote, 1, 1), Some(None), "another block without a later polka");
+    again.hear_votes(&others[..2], Prevote, 1, 2, None);
+    again.propose(2, &locked, None);
+    assert_eq!(again.voted(Prevote, 1, 2), Some(Some(locked.id())), "the block it is locked on");
+    // And the substitution survives a restart: replaying gives the same votes, not a divergence.
+    let ledger = again.replica.ledger().clone();
+    let mut restarted = Bench::at(again.genesis.clone(), ledger, again.me, &again.log);
+    for number in &others[..2] {
+        restarted.hear(*number, &Message::RecoverResponse { height: 1, statements: vec![] });
+    }
+    restarted.hear_votes(&others[..1], Precommit, 1, 2, None);
+    assert!(!restarted.notes().contains("replaying"), "{}", restarted.notes());
+    assert_eq!(restarted.voted(Prevote, 1, 1), Some(None));
+}
+
+#[test]
+fn a_recovered_lock_yields_to_a_later_polka() {
+    let bench = Bench::validator();
+    let locked = bench.build(bench.market, &[]).block;
+    let other = bench.build(bench.market.plus_ms(1), &[]).block;
+    let mut again = with_recovered_lock(locked.id(), bench);
+    let others = again.others();
+    again.hear_votes(&others, Prevote, 1, 1, Some(other.id()));
+    again.hear_votes(&others[..2], Prevote, 1, 2, None);
+    again.propose(2, &other, Some(1));
+    assert_eq!(again.voted(Prevote, 1, 2), Some(Some(other.id())));
+}
+
+#[test]
+fn a_recovered_vote_is_repeated_never_contradicted() {
+    let bench = Bench::validator();
+    let block = bench.build(bench.market, &[]).block;
+    let me = bench.me;
+    let log = new_log(bench.chain(), PublicKey::of(&street::key(Purpose::Term, me)));
+    let mut again = Bench::with_log(me, &log);
+    let said = again.vote(me, Prevote, 1, 0, None);
+    let others = again.others();
+    again.hear(others[0], &Message::RecoverResponse { height: 1, statements: vec![Statement::Vote(said)] });
+    again.hear(others[1], &Message::RecoverResponse { height: 1, statements: vec![] });
+    again.propose(0, &block, None);
+    assert_eq!(again.voted(Prevote, 1, 0), Some(None), "it had said nil");
+    let ledger = again.replica.ledger().clone();
+    let mut restarted = Bench::at(again.genesis.clone(), ledger, me, &again.log);
+    for number in &others[..2] {
+        restarted.hear(*number, &Message::RecoverResponse { height: 1, statements: vec![] });
+    }
+    restarted.hear_votes(&others[..1], Prevote, 1, 0, None);
+    assert!(!restarted.notes().contains("replaying"), "{}", restarted.notes());
+    assert_eq!(restarted.voted(Prevote, 1, 0), Some(None));
+}
+
+#[test]
+fn a_statement_others_invented_binds_nobody() {
+    let genesis = genesis();
+    let me = proposer(&genesis, 1, 3);
+    let log = new_log(genesis.chain(), PublicKey::of(&street::key(Purpose::Term, me)));
+    let mut bench = Bench::with_log(me, &log);
+    let others = bench.others();
+    let mut forged = bench.vote(me, Prevote, 1, 0, None);
+    forged.signature = bench.vote(others[0], Prevote, 1, 0, None).signature;
+    for number in &others[..2] {
+        let statements = vec![Statement::Vote(forged.clone())];
+        bench.hear(*number, &Message::RecoverResponse { height: 1, statements });
+    }
+    let block = bench.build(bench.market, &[]).block;
+    bench.propose(0, &block, None);
+    assert_eq!(bench.voted(Prevote, 1, 0), Some(Some(block.id())));
+}
+
+#[test]
+fn a_log_whose_replay_says_otherwise_halts_the_node() {
+    let mut bench = Bench::validator();
+    let executed = bench.build(bench.market, &[]);
+    bench.propose(0, &executed.block, None);
+    let mut records = read_records(&bench.log).records;
+    let me = bench.me;
+    let other = bench.vote(me, Prevote, 1, 0, Some(BlockId(Hash32::of(&[b"never proposed"]))));
+    for record in &mut records {
+        if matches!(record, Record::Vote(vote) if vote.voter == other.voter) {
+            *record = Record::Vote(other.clone());
+        }
+    }
+    records.push(Record::CleanStop(1));
+    let ledger = bench.replica.ledger().clone();
+    let mut again = Bench::at(bench.genesis.clone(), ledger, me, &encode_frame(&records));
+    again.hear_votes(&bench.others()[..1], Prevote, 1, 0, None);
+    assert!(again.notes().contains("replaying the consensus log gave another prevote"), "{}", again.notes());
+    assert!(again.said().is_empty(), "and says nothing");
+}
+
+#[test]
+fn a_decision_that_was_logged_but_not_stored_is_stored_at_the_restart() {
+    let mut bench = Bench::validator();
+    let ledger = bench.replica.ledger().clone();
+    let executed = bench.build(bench.market, &[]);
+    let block = executed.block.id();
+    let others = bench.others();
+    bench.propose(0, &executed.block, None);
+    bench.hear_votes(&others, Prevote, 1, 0, Some(block));
+    // Two precommits of others reach the log with this node's own; the third decides and the power fails.
+    let mut log = bench.log.clone();
+    let votes = others.iter().map(|number| Record::Vote(bench.vote(*number, Precommit, 1, 0, Some(block))));
+    log.extend(encode_frame(&votes.collect::<Vec<_>>()));
+    let mut again = Bench::at(bench.genesis.clone(), ledger, bench.me, &log);
+    for number in &others[..2] {
+        again.hear(*number, &Message::RecoverResponse { height: 1, statements: vec![] });
+    }
+    again.hear_votes(&others[..1], Prevote, 1, 0, Some(block));
+    assert_eq!(again.replica.height(), 1, "{}", again.notes());
+    assert_eq!(again.commits()[0].certificate.block, block);
+}
+
+#[test]
+fn a_follower_takes_final_blocks_and_says_nothing() {
+    let mut bench = Bench::with_log(DELEGATES, &[]);
+    let executed = bench.build(bench.market, &[]);
+    let certificate = bench.certificate(1, 0, executed.block.id());
+    let bytes = Message::Final(executed.block.to_bytes(), certificate).to_bytes();
+    bench.step(Input::Final { from: street::home(0), bytes });
+    assert_eq!(bench.replica.height(), 1);
+    assert!(bench.said().is_empty());
+    assert!(!bench.replica.is_voting() && bench.replica.barred().is_none());
+}
+
+#[test]
+fn a_final_block_needs_the_signatures_of_more_than_two_thirds() {
+    let mut bench = Bench::with_log(DELEGATES, &[]);
+    let executed = bench.build(bench.market, &[]);
+    let mut certificate = bench.certificate(1, 0, executed.block.id());
+    certificate.signatures.pop();
+    let bytes = Message::Final(executed.block.to_bytes(), certificate).to_bytes();
+    bench.step(Input::Final { from: street::home(0), bytes });
+    assert_eq!(bench.replica.height(), 0);
+    assert!(bench.notes().contains("2 signatures where 3 are needed"), "{}", bench.notes());
+}
+
+#[test]
+fn a_node_that_was_away_asks_who_is_ahead_and_another_one_after_a_false_answer() {
+    let mut bench = Bench::with_log(DELEGATES, &[]);
+    let executed = bench.build(bench.market, &[]);
+    let certificate = bench.certificate(1, 0, executed.block.id());
+    bench.hear(0, &Message::Status { height: 3 });
+    bench.hear(1, &Message::Status { height: 3 });
+    let asks = |bench: &Bench, number| {
+        let sent = bench.sent_to(number);
+        sent.iter().filter(|message| matches!(message, Message::SyncRequest { from_height: 1, .. })).count()
+    };
+    assert_eq!((asks(&bench, 0), asks(&bench, 1)), (1, 0));
+    let mut forged = certificate.clone();
+    forged.signatures[0].1.0[5] ^= 1;
+    bench.hear(0, &Message::SyncResponse(vec![(executed.block.to_bytes(), forged)]));
+    assert_eq!(bench.replica.height(), 0);
+    assert_eq!((asks(&bench, 0), asks(&bench, 1)), (1, 1), "the other one is asked");
+    bench.hear(1, &Message::SyncResponse(vec![(executed.block.to_bytes(), certificate)]));
+    assert_eq!(bench.replica.height(), 1);
+    let goes_on =
+        bench.sent_to(1).iter().any(|message| matches!(message, Message::SyncRequest { from_height: 2, .. }));
+    assert!(goes_on);
+}
+
+#[test]
+fn who_does_not_answer_is_passed_over() {
+    let mut bench = Bench::with_log(DELEGATES, &[]);
+    bench.hear(0, &Message::Status { height: 3 });
+    bench.hear(1, &Message::Status { height: 3 });
+    bench.pass(2000);
+    bench.step(Input::Timer(Timer::Sync));
+    let asked = |number| bench.sent_to(number).iter().any(|sent| matches!(sent, Message::SyncRequest { .. }));
+    assert!(asked(0) && asked(1));
+}
+
+#[test]
+fn who_is_behind_is_told_and_served() {
+    let mut bench = Bench::validator();
+    let executed = bench.build(bench.market, &[]);
+    let certificate = bench.certificate(1, 0, executed.block.id());
+    bench.hear(bench.others()[0], &Message::Final(executed.block.to_bytes(), certificate));
+    bench.hear(DELEGATES, &Message::Status { height: 0 });
+    assert!(bench.sent_to(DELEGATES).contains(&Message::Status { height: 1 }));
+    bench.hear(DELEGATES, &Message::SyncRequest { from_height: 1, max_bytes: u32::MAX });
+    let served = bench.effects.iter().any(|effect| {
+        matches!(effect, Effect::ServeBlocks { to, from_height: 1, max_bytes } if *to == street::home(DELEGATES) && *max_bytes <= 1 << 20)
+    });
+    assert!(served);
+}
+
+#[test]
+fn a_delegate_that_is_overtaken_takes_the_decided_block_and_goes_on_voting() {
+    let mut bench = Bench::validator();
+    let stale = bench.build(bench.market.plus_ms(1), &[]);
+    let decided = bench.build(bench.market, &[]);
+    bench.propose(0, &stale.block, None);
+    let certificate = bench.certificate(1, 2, decided.block.id());
+    bench.hear(bench.others()[0], &Message::Final(decided.block.to_bytes(), certificate));
+    assert_eq!(bench.replica.height(), 1);
+    assert!(bench.replica.is_voting());
+    bench.pass(2000);
+    let next = bench.build(bench.market, &[]);
+    let (from, message) = bench.proposal(2, 0, &next.block, None);
+    if from != bench.me {
+        bench.hear(from, &message);
+        assert_eq!(bench.voted(Prevote, 2, 0), Some(Some(next.block.id())));
+    }
+}
+
+#[test]
+fn messages_of_far_heights_and_of_strangers_are_not_kept() {
+    let mut bench = Bench::validator();
+    let before = bench.effects.len();
+    let others = bench.others();
+    bench.hear_votes(&others[..1], Prevote, 9, 0, None);
+    let stranger = bench.vote(DELEGATES, Prevote, 1, 0, None);
+    bench.hear(DELEGATES, &Message::Vote(stranger.clone()));
+    bench.hear(others[0], &Message::Vote(stranger));
+    assert_eq!(bench.replica.round(), None, "neither starts the height");
+    // The only thing that comes of it: whoever claims height 8 is asked for blocks.
+    assert!(bench.effects.len() > before);
+    assert!(bench.said().is_empty());
+}
+
+#[test]
+fn an_entry_is_refused_with_its_reason_and_taken_once() {
+    let mut bench = Bench::validator();
+    let mut journal = Journal::new(bench.me, bench.chain());
+    let bytes = journal.limit();
+    bench.step(Input::Entry { bytes: bytes.clone(), origin: Origin::Own });
+    bench.step(Input::Entry { bytes: bytes.clone(), origin: Origin::Peer(street::home(5)) });
+    assert_eq!(bench.replica.mempool_len(), 1);
+    let gossiped = bench.effects.iter().filter(|effect| matches!(effect, Effect::GossipEntry(_))).count();
+    assert_eq!(gossiped, 1);
+    let mut forged = journal.limit();
+    let last = forged.len() - 1;
+    forged[last] ^= 1;
+    bench.step(Input::Entry { bytes: forged, origin: Origin::Own });
+    assert!(bench.notes().contains("forged"), "{}", bench.notes());
+    bench.step(Input::Entry { bytes: vec![0; 5000], origin: Origin::Own });
+    assert!(bench.notes().contains("the limit is 4096"), "{}", bench.notes());
+    assert_eq!(bench.replica.mempool_len(), 1);
+}
+
+#[test]
+fn an_own_entry_is_sent_again_until_it_is_final() {
+    let mut bench = Bench::with_log(DELEGATES, &[]);
+    let interval = first_interval(&bench);
+    bench.market = interval.end().plus_ms(10);
+    let bytes = Journal::new(DELEGATES, bench.chain()).read(interval);
+    bench.step(Input::Entry { bytes: bytes.clone(), origin: Origin::Own });
+    let count = |bench: &Bench| {
+        let sent = Message::Entries(vec![bytes.clone()]);
+        bench.said().into_iter().filter(|message| *message == sent).count()
+    };
+    assert_eq!(count(&bench), 1);
+    bench.pass(5000);
+    bench.step(Input::Timer(Timer::Resend));
+    assert_eq!(count(&bench), 2);
+    bench.step(Input::PeerUp(street::home(1)));
+    assert!(bench.sent_to(1).contains(&Message::Entries(vec![bytes.clone()])));
+    let entry = bench.verified(&bytes);
+    let executed = bench.build(bench.market, &[entry]);
+    let certificate = bench.certificate(1, 0, executed.block.id());
+    bench.step(Input::Final {
+        from: street::home(0),
+        bytes: Message::Final(executed.block.to_bytes(), certificate).to_bytes(),
+    });
+    assert_eq!(bench.replica.mempool_len(), 0);
+    bench.pass(5000);
+    bench.step(Input::Timer(Timer::Resend));
+    assert_eq!(count(&bench), 2);
+}
+
+#[test]
+fn what_others_sent_and_no_block_took_is_handed_on_once() {
+    let mut bench = Bench::validator();
+    let bytes = Journal::new(5, bench.chain()).limit();
+    bench.step(Input::Entry { bytes: bytes.clone(), origin: Origin::Peer(street::home(5)) });
+    let sent = Message::Entries(vec![bytes]);
+    for _ in 0..3 {
+        bench.pass(1000);
+        bench.step(Input::Timer(Timer::Relay));
+    }
+    assert_eq!(bench.said().into_iter().filter(|message| *message == sent).count(), 1);
+}
+
+#[test]
+fn a_homes_numbers_enter_a_block_in_their_order_whatever_order_they_came_in() {
+    let genesis = genesis();
+    let me = proposer(&genesis, 1, 0);
+    // Not yet allowed to vote, so that nothing is proposed before all three are there.
+    let mut bench = Bench::with_log(me, &[]);
+    let mut journal = Journal::new(5, bench.chain());
+    let mut entries: Vec<_> = (0..3).map(|_| journal.limit()).collect();
+    entries.reverse();
+    for bytes in entries {
+        bench.step(Input::Entry { bytes, origin: Origin::Peer(street::home(5)) });
+    }
+    for number in &bench.others()[..2] {
+        bench.hear(*number, &Message::RecoverResponse { height: 1, statements: vec![] });
+    }
+    let others = bench.others();
+    let Some(block) = bench.voted(Prevote, 1, 0).flatten() else { panic!("it proposes and votes") };
+    bench.hear_votes(&others, Prevote, 1, 0, Some(block));
+    bench.hear_votes(&others, Precommit, 1, 0, Some(block));
+    let commits = bench.commits();
+    let numbers: Vec<_> =
+        commits[0].executed.block.entries.iter().map(|entry| entry.entry().number).collect();
+    assert_eq!(numbers, [1, 2, 3]);
+    let gossips = bench.effects.iter().position(|effect| matches!(effect, Effect::GossipFinal(_)));
+    let commits = bench.effects.iter().position(|effect| matches!(effect, Effect::Commit(_)));
+    assert!(commits < gossips, "told to others only once it is stored here");
+}
+
+#[test]
+fn a_single_delegate_decides_alone() {
+    let genesis = street::genesis(2, 1);
+    let ledger = ledger::Ledger::genesis(&genesis).unwrap();
+    let mut bench = Bench::at(genesis, ledger, 0, &[]);
+    assert!(bench.replica.is_voting());
+    for height in 1..4 {
+        let bytes = {
+            let mut journal = Journal::new(1, bench.chain());
+            (0..height).map(|_| journal.limit()).next_back().unwrap()
+        };
+        bench.pass(1000);
+        bench.step(Input::Entry { bytes, origin: Origin::Peer(street::home(1)) });
+        assert_eq!(bench.replica.height(), height, "{}", bench.notes());
+    }
+}

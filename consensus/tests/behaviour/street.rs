@@ -1,0 +1,170 @@
+//! A small neighbourhood: its genesis, and what its homes sign.
+
+use ed25519_dalek::SigningKey;
+use energy::{
+    Balance, ClockQuality, HomeId, Interval, MeterSerial, Mtu, NodeId, Price, Quality, Reading, TakenAt, Timestamp,
+    WattHours,
+};
+use ledger::codec::Encode as _;
+use ledger::{
+    Admission, Body, Caps, Chain, Delegate, Entry, Forward, Genesis, GenesisMember, Hash32, MemberKeys, MeterRegistration,
+    PublicKey, Roles, Salt, StandingLimits, TariffPoint, reading_hash,
+};
+use market::{NodeSpec, SupplierLeg};
+
+/// What a key is for.
+#[derive(Clone, Copy)]
+pub enum Purpose {
+    Member = 1,
+    Reading = 2,
+    Network = 3,
+    Term = 4,
+    Role = 5,
+}
+
+pub fn key(purpose: Purpose, number: usize) -> SigningKey {
+    let mut seed = [purpose as u8; 32];
+    seed[..8].copy_from_slice(&(number as u64).to_be_bytes());
+    SigningKey::from_bytes(&seed)
+}
+
+fn public(purpose: Purpose, number: usize) -> PublicKey {
+    PublicKey::of(&key(purpose, number))
+}
+
+pub fn home(number: usize) -> HomeId {
+    HomeId::new(&format!("H{number:02}")).expect("a valid id")
+}
+
+pub fn start() -> Timestamp {
+    Timestamp::parse("2016-06-13T00:00:00Z").expect("a valid time")
+}
+
+fn meter(number: usize) -> MeterRegistration {
+    MeterRegistration {
+        serial: MeterSerial::new(&format!("M{number}")).expect("a valid serial"),
+        epoch: 0,
+        profile_hash: [1; 32],
+        quantum: WattHours::new(1),
+    }
+}
+
+fn admission(number: usize) -> Admission {
+    Admission {
+        home: home(number),
+        owner: format!("owner {number}"),
+        node: NodeId::new("f1").expect("a valid id"),
+        keys: MemberKeys {
+            member: public(Purpose::Member, number),
+            reading: public(Purpose::Reading, number),
+            network: public(Purpose::Network, number),
+        },
+        meter: meter(number),
+    }
+}
+
+/// `delegates` of `homes` homes hold a seat.
+pub fn genesis(homes: usize, delegates: usize) -> Genesis {
+    let node = |id: &str, parent: Option<&str>| NodeSpec {
+        id: NodeId::new(id).expect("a valid id"),
+        parent: parent.map(|parent| NodeId::new(parent).expect("a valid id")),
+        fee_up: Price::ZERO,
+        fee_down: Price::new(10_000),
+        up: None,
+        down: None,
+    };
+    Genesis {
+        name: "Cluster street".to_owned(),
+        mtu: Mtu::Min15,
+        currency: "CNY".to_owned(),
+        start: start(),
+        clock: None,
+        due_after_ms: 900_000,
+        forward: Forward::Off,
+        supplier_leg: SupplierLeg::Ledger,
+        supplier_credit: Balance::new(1_000_000_000_000),
+        network: vec![node("grid", None), node("f1", Some("grid"))],
+        tariff: TariffPoint { import_price: Price::new(250_000), export_price: Price::new(80_000) },
+        caps: Caps {
+            price_min: Price::ZERO,
+            price_max: Price::new(1_000_000),
+            transfer_max: Balance::new(1_000_000_000_000),
+        },
+        roles: Roles {
+            operator: public(Purpose::Role, 1),
+            treasurer: public(Purpose::Role, 2),
+            auditor: public(Purpose::Role, 3),
+            metering_operator: None,
+        },
+        root_meter: None,
+        members: (0..homes)
+            .map(|number| GenesisMember { admission: admission(number), deposit: Balance::new(100_000_000_000) })
+            .collect(),
+        delegates: (0..delegates)
+            .map(|number| Delegate { key: public(Purpose::Term, number), home: home(number) })
+            .collect(),
+    }
+}
+
+/// One home's journal: readings and limits it signed, in order; survives every crash.
+pub struct Journal {
+    number: usize,
+    chain: Chain,
+    pub entries: Vec<(u64, bool, Vec<u8>)>,
+    import: u64,
+    export: u64,
+    record: u64,
+    previous: [u8; 32],
+    next: u64,
+}
+
+impl Journal {
+    pub fn new(number: usize, chain: Chain) -> Self {
+        let import = 1000 * number as u64;
+        Self { number, chain, entries: Vec::new(), import, export: 0, record: 0, previous: [0; 32], next: 0 }
+    }
+
+    /// Signs the meter at the end of `interval`; even homes import, odd ones export.
+    pub fn read(&mut self, interval: Interval) -> Vec<u8> {
+        let energy = 100 + (interval.index() * 7 + self.number as u64 * 13) % 50;
+        if self.number.is_multiple_of(2) { self.import += energy } else { self.export += energy }
+        self.record += 1;
+        let reading = Reading {
+            serial: meter(self.number).serial,
+            meter_epoch: 0,
+            interval,
+            import_register: WattHours::new(self.import),
+            export_register: WattHours::new(self.export),
+            raw_registers: vec![1, 2],
+            quantum: WattHours::new(1),
+            profile_hash: [1; 32],
+            quality: Quality::Good,
+            clock_quality: ClockQuality::Synced,
+            taken_at: TakenAt { time: interval.end(), monotonic_ms: self.record, boot_id: [0; 16] },
+            record_number: self.record,
+            previous_hash: self.previous,
+        };
+        self.previous = reading_hash(&reading);
+        let body = Body::Reading { home: Some(home(self.number)), reading };
+        self.sign(body, &key(Purpose::Reading, self.number), true)
+    }
+
+    /// Signs price limits that differ each time.
+    pub fn limit(&mut self) -> Vec<u8> {
+        let price = i64::try_from(200_000 + self.next).expect("a small number");
+        let limits = StandingLimits { min_sell: None, max_buy: Some(Price::new(price)) };
+        let body = Body::StandingLimits { home: home(self.number), limits };
+        self.sign(body, &key(Purpose::Member, self.number), false)
+    }
+
+    fn sign(&mut self, body: Body, key: &SigningKey, is_reading: bool) -> Vec<u8> {
+        self.next += 1;
+        let digest = Hash32::of(&[&self.next.to_be_bytes(), home(self.number).as_str().as_bytes()]).0;
+        let mut salt = [0; 16];
+        salt.copy_from_slice(&digest[..16]);
+        let entry = Entry { signer: PublicKey::of(key), number: self.next, salt: Salt(salt), body };
+        let bytes = entry.sign(&self.chain, key).to_bytes();
+        self.entries.push((self.next, is_reading, bytes.clone()));
+        bytes
+    }
+}

@@ -1,0 +1,208 @@
+//! Members: admission, keys, meters, limits, contracts; and the tariffs they live by.
+
+use energy::{HomeId, Interval, Price, Timestamp};
+
+use super::{Step, by, gate_of, with};
+use crate::crypto::PublicKey;
+use crate::entry::{
+    Admission, MemberKeys, MeterRegistration, OwnContract, StandingLimits, TariffPoint, VerifiedEntry,
+};
+use crate::error::EntryError;
+use crate::genesis::{Forward, MEMBERS_MAX, PRICE_LIMIT, TARIFF_NOTICE_MS};
+use crate::state::Member;
+
+impl Step {
+    pub(super) fn admission(
+        &mut self,
+        verified: &VerifiedEntry,
+        admission: &Admission,
+    ) -> Result<(), EntryError> {
+        by(verified, &self.roles().operator, "the operator")?;
+        let delegates = self.state.delegates.as_slice();
+        let countersigned = verified.count_signers(delegates.iter().map(|delegate| &delegate.key));
+        if countersigned.saturating_mul(2) <= delegates.len() {
+            return Err(EntryError::NotEntitled {
+                kind: "admission",
+                needed: "more than half of the delegates",
+            });
+        }
+        if self.state.members.contains(&admission.home) {
+            return Err(EntryError::AlreadyMember { home: admission.home.clone() });
+        }
+        if self.state.members.len() >= MEMBERS_MAX {
+            return Err(EntryError::Malformed { what: "the community has as many members as it can" });
+        }
+        if admission.owner.is_empty() {
+            return Err(EntryError::Malformed { what: "an admission names the owner" });
+        }
+        if self.state.rules.network.index_of(&admission.node).is_none() {
+            return Err(EntryError::UnknownNode { node: admission.node.clone() });
+        }
+        self.keys_are_free(&admission.keys, None)?;
+        self.serial_is_free(&admission.meter, None)?;
+        let member = Member::new(admission.clone(), verified.entry().salt);
+        self.state.members.insert(admission.home.clone(), member);
+        Ok(())
+    }
+
+    pub(super) fn key_rotation(
+        &mut self,
+        verified: &VerifiedEntry,
+        home: &HomeId,
+        keys: &MemberKeys,
+    ) -> Result<(), EntryError> {
+        by(verified, &self.member(home)?.admission.keys.member, "the member's present key")?;
+        self.keys_are_free(keys, Some(home))?;
+        self.member_mut(home)?.admission.keys = *keys;
+        Ok(())
+    }
+
+    /// Numbers count per key, so a key means one purpose of one member, for ever. A member may keep keys it has, each for
+    /// its purpose.
+    fn keys_are_free(&self, keys: &MemberKeys, except: Option<&HomeId>) -> Result<(), EntryError> {
+        let all = |keys: &MemberKeys| [keys.member, keys.reading, keys.network];
+        let new = all(keys);
+        let present =
+            except.map(|home| self.member(home)).transpose()?.map(|member| all(&member.admission.keys));
+        let root_meter = self.state.rules.genesis.root_meter.as_ref().map(|meter| meter.key);
+        let is_kept =
+            |place: usize, key: &PublicKey| present.is_some_and(|keys| keys.get(place) == Some(key));
+        let in_use = |key: &PublicKey| {
+            super::is_role(&self.roles(), key)
+                || root_meter == Some(*key)
+                || self.state.numbers.contains(key)
+                || self.state.delegates.seat_of(key).is_some()
+                || self.state.members.iter().any(|(_, member)| all(&member.admission.keys).contains(key))
+        };
+        if let Some((_, key)) =
+            new.into_iter().enumerate().find(|(place, key)| !is_kept(*place, key) && in_use(key))
+        {
+            return Err(EntryError::KeyInUse { key });
+        }
+        let [member, reading, network] = new;
+        if member == reading || member == network || reading == network {
+            return Err(EntryError::KeyInUse { key: reading });
+        }
+        Ok(())
+    }
+
+    /// One meter counts for one home.
+    fn serial_is_free(&self, meter: &MeterRegistration, except: Option<&HomeId>) -> Result<(), EntryError> {
+        let taken = |(home, member): (&HomeId, &Member)| {
+            Some(home) != except && member.admission.meter.serial == meter.serial
+        };
+        if self.state.members.iter().any(taken) {
+            return Err(EntryError::Malformed {
+                what: "the meter's serial number is registered for another home",
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn meter_registration(
+        &mut self,
+        verified: &VerifiedEntry,
+        home: &HomeId,
+        meter: &MeterRegistration,
+    ) -> Result<(), EntryError> {
+        let operator = self.roles().operator;
+        by(verified, &self.member(home)?.admission.keys.member, "the member")?;
+        with(verified, &operator, "the operator")?;
+        self.serial_is_free(meter, Some(home))?;
+        let member = self.member_mut(home)?;
+        if meter.epoch <= member.admission.meter.epoch {
+            return Err(EntryError::Malformed { what: "a newly registered meter needs a higher epoch" });
+        }
+        member.admission.meter = meter.clone();
+        // Energy is never differenced across epochs: the first reading of the new one is a baseline only.
+        member.meter = None;
+        Ok(())
+    }
+
+    pub(super) fn standing_limits(
+        &mut self,
+        verified: &VerifiedEntry,
+        home: &HomeId,
+        limits: StandingLimits,
+        time: Timestamp,
+    ) -> Result<(), EntryError> {
+        prices_within_limit(&[limits.min_sell, limits.max_buy])?;
+        by(verified, &self.member(home)?.admission.keys.member, "the member")?;
+        let (from, next_to_settle) = (self.next_interval(time), self.state.next_to_settle);
+        self.member_mut(home)?.limits.set(from, limits, next_to_settle);
+        Ok(())
+    }
+
+    pub(super) fn own_contract(
+        &mut self,
+        verified: &VerifiedEntry,
+        home: &HomeId,
+        contract: OwnContract,
+        time: Timestamp,
+    ) -> Result<(), EntryError> {
+        prices_within_limit(&[contract.import_price, contract.export_price])?;
+        by(verified, &self.member(home)?.admission.keys.member, "the member")?;
+        with(verified, &self.roles().operator, "the operator")?;
+        // Late readings settle at the contract of their interval.
+        let (from, oldest) = (self.next_interval(time), self.state.oldest_remembered());
+        self.member_mut(home)?.contract.set(from, contract, oldest);
+        Ok(())
+    }
+
+    /// Index of the first interval that starts after `time`.
+    fn next_interval(&self, time: Timestamp) -> u64 {
+        Interval::containing(time, self.state.mtu()).next().index()
+    }
+
+    /// When an interval's prices are first relied on: at its gate, where there is forward trading.
+    fn first_use(&self, interval: Interval) -> Timestamp {
+        match self.state.rules.genesis.forward {
+            Forward::Off => interval.start(),
+            Forward::Auction => gate_of(interval),
+        }
+    }
+
+    pub(super) fn tariff_series(
+        &mut self,
+        verified: &VerifiedEntry,
+        from: Interval,
+        points: &[TariffPoint],
+        time: Timestamp,
+    ) -> Result<(), EntryError> {
+        let roles = self.roles();
+        by(verified, &roles.operator, "the operator")?;
+        if from.mtu() != self.state.mtu() {
+            return Err(EntryError::WrongMtu);
+        }
+        if points.is_empty() {
+            return Err(EntryError::Malformed { what: "a tariff series needs at least one point" });
+        }
+        if from.start() <= time {
+            return Err(EntryError::Retroactive { from, time });
+        }
+        let caps = self.state.rules.genesis.caps;
+        let within = |price: Price| (caps.price_min..=caps.price_max).contains(&price);
+        let ordinary = points.iter().all(|point| within(point.import_price) && within(point.export_price))
+            && self.first_use(from).ms_since(time) >= TARIFF_NOTICE_MS;
+        if !ordinary && verified.count_signers([&roles.treasurer, &roles.auditor]) == 0 {
+            let needed =
+                "treasurer or auditor as well, being outside the caps or at less than an hour's notice";
+            return Err(EntryError::NotEntitled { kind: "tariff-series", needed });
+        }
+        for point in points {
+            prices_within_limit(&[Some(point.import_price), Some(point.export_price)])?;
+        }
+        let mut interval = from;
+        for point in points {
+            self.state.tariff.insert(interval.index(), *point);
+            interval = interval.next();
+        }
+        Ok(())
+    }
+}
+
+fn prices_within_limit(prices: &[Option<Price>]) -> Result<(), EntryError> {
+    let low = Price::new(PRICE_LIMIT.get().saturating_neg());
+    let beyond = |price: &Price| !(low..=PRICE_LIMIT).contains(price);
+    if prices.iter().flatten().any(beyond) { Err(EntryError::PriceLimit) } else { Ok(()) }
+}

@@ -1,0 +1,713 @@
+//! Entries: everything that happens, signed by who is answerable for it.
+//!
+//! An entry is public or sealed in the transparency tree by its kind ([`Body::is_sealed`]); its salt is part of its
+//! signed bytes. What an entry may do is decided by the state machine; this module says what it is, what its bytes
+//! are, and that it was signed: [`SignedEntry::verify`] is the only way to a [`VerifiedEntry`].
+
+use std::sync::Arc;
+
+use ed25519_dalek::SigningKey;
+use energy::{
+    Balance, ClockQuality, HomeId, Interval, MeterSerial, NodeId, Price, Quality, RAW_REGISTERS_MAX, Reading,
+    TakenAt, WattHours,
+};
+use market::Side;
+
+use crate::codec::{
+    CodecError, Decode, Encode, Reader, decode_list, decode_text, encode_list, encode_text, record,
+};
+use crate::crypto::{Hash32, PublicKey, Salt, Signature};
+
+/// The longest signed entry, in bytes.
+pub const ENTRY_BYTES_MAX: usize = 4096;
+/// The most signatures on one entry: the author, three roles and 31 delegates.
+pub const SIGNATURES_MAX: usize = 35;
+/// The most intervals one tariff series covers: two days of 15 minutes fit the size limit.
+pub const TARIFF_POINTS_MAX: usize = 192;
+/// The longest free text (payment references, owners' names), in bytes.
+pub const TEXT_MAX: usize = 64;
+
+/// Which chain signatures are for: its genesis hash and how often it was recovered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Chain {
+    /// Hash of the genesis file's canonical form.
+    pub id: Hash32,
+    /// Counts recoveries from the loss of too many delegates.
+    pub recovery: u32,
+}
+
+record!(Chain { id, recovery });
+
+impl Chain {
+    /// What is signed: `commonwatt/<kind>/v1`, this chain, then `body`. Never the same bytes for two kinds or two chains.
+    #[must_use]
+    pub fn signing_bytes(&self, kind: &str, body: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(body.len().saturating_add(72));
+        encode_text(&format!("commonwatt/{kind}/v1"), &mut out);
+        self.encode(&mut out);
+        out.extend_from_slice(body);
+        out
+    }
+}
+
+/// Hash that names a signed entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryId(pub Hash32);
+
+record!(EntryId { 0 });
+
+impl std::fmt::Display for EntryId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Numbers strictly increase per signer and stream, so that a delayed reading does not hold up an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Stream {
+    /// Meter readings.
+    Readings = 0,
+    /// Orders and cancels.
+    Orders = 1,
+    /// All else.
+    Rest = 2,
+}
+
+impl Encode for Stream {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(*self as u8);
+    }
+}
+
+impl Decode for Stream {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
+        match u8::decode(reader)? {
+            0 => Ok(Self::Readings),
+            1 => Ok(Self::Orders),
+            2 => Ok(Self::Rest),
+            _ => Err(CodecError::Invalid { what: "stream" }),
+        }
+    }
+}
+
+/// The keys of a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemberKeys {
+    /// Signs limits, orders and everything the household decides.
+    pub member: PublicKey,
+    /// Signs readings.
+    pub reading: PublicKey,
+    /// The node's peer-to-peer identity.
+    pub network: PublicKey,
+}
+
+record!(MemberKeys { member, reading, network });
+
+/// The meter at a connection point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MeterRegistration {
+    /// Its serial number.
+    pub serial: MeterSerial,
+    /// Counts the meters of this connection point and their resets, from 0.
+    pub epoch: u32,
+    /// SHA-256 of the device profile that decodes it.
+    pub profile_hash: [u8; 32],
+    /// Smallest step of its registers.
+    pub quantum: WattHours,
+}
+
+record!(MeterRegistration { serial, epoch, profile_hash, quantum });
+
+/// A home as it is admitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admission {
+    /// The home: one connection point.
+    pub home: HomeId,
+    /// Who owns it; all homes of one owner count together.
+    pub owner: String,
+    /// Where it is connected.
+    pub node: NodeId,
+    /// Its keys.
+    pub keys: MemberKeys,
+    /// Its meter.
+    pub meter: MeterRegistration,
+}
+
+impl Encode for Admission {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.home.encode(out);
+        encode_text(&self.owner, out);
+        self.node.encode(out);
+        self.keys.encode(out);
+        self.meter.encode(out);
+    }
+}
+
+impl Decode for Admission {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
+        Ok(Self {
+            home: Decode::decode(reader)?,
+            owner: decode_text(reader, "owner", TEXT_MAX)?,
+            node: Decode::decode(reader)?,
+            keys: Decode::decode(reader)?,
+            meter: Decode::decode(reader)?,
+        })
+    }
+}
+
+/// The supplier's two prices in one interval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TariffPoint {
+    /// What a kWh from the supplier costs.
+    pub import_price: Price,
+    /// What the supplier pays for a kWh.
+    pub export_price: Price,
+}
+
+record!(TariffPoint { import_price, export_price });
+
+/// Price limits a home sets once: it sits out of neighbour matching beyond them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StandingLimits {
+    /// Sells to neighbours at no less; `None`: at whatever beats its supplier.
+    pub min_sell: Option<Price>,
+    /// Buys from neighbours at no more.
+    pub max_buy: Option<Price>,
+}
+
+record!(StandingLimits { min_sell, max_buy });
+
+/// A home's own supply contract: its prices replace the community tariff for its baseline and supplier leg.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OwnContract {
+    /// Instead of the community's import price.
+    pub import_price: Option<Price>,
+    /// Instead of the community's export price.
+    pub export_price: Option<Price>,
+}
+
+record!(OwnContract { import_price, export_price });
+
+/// What an entry says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// A home's meter at an interval's end. Signed by its reading key.
+    Reading {
+        /// Whose meter; `None`: the root meter of the community.
+        home: Option<HomeId>,
+        /// What it showed.
+        reading: Reading,
+    },
+    /// Price limits, from the first interval that starts after the block. Signed by the member.
+    StandingLimits {
+        /// Whose.
+        home: HomeId,
+        /// The limits.
+        limits: StandingLimits,
+    },
+    /// A supply contract of its own, from the first interval that starts after the block. Signed by the member and the
+    /// operator, since it moves the supplier's money.
+    OwnContract {
+        /// Whose.
+        home: HomeId,
+        /// The prices.
+        contract: OwnContract,
+    },
+    /// Supplier prices of consecutive intervals. Signed by the operator; outside the caps or with less than an hour's
+    /// notice also by treasurer or auditor.
+    TariffSeries {
+        /// The first interval.
+        from: Interval,
+        /// One point an interval.
+        points: Vec<TariffPoint>,
+    },
+    /// A new member. Signed by the operator and by more than half of the delegates.
+    Admission(Admission),
+    /// Another meter, or the same one after a reset, from the next reading. Signed by the member and the operator.
+    MeterRegistration {
+        /// Whose.
+        home: HomeId,
+        /// The meter.
+        meter: MeterRegistration,
+    },
+    /// New keys for a member. Signed by its present member key.
+    KeyRotation {
+        /// Whose.
+        home: HomeId,
+        /// The keys that replace the present ones.
+        keys: MemberKeys,
+    },
+    /// A settled interval was metered wrongly. Signed by the member or the metering operator, and the operator.
+    Correction {
+        /// Whose.
+        home: HomeId,
+        /// Which interval.
+        interval: Interval,
+        /// Right import minus settled import, Wh.
+        import_delta: i64,
+        /// Right export minus settled export, Wh.
+        export_delta: i64,
+    },
+    /// Money arrived at the bank. Signed by the treasurer; above the genesis limit also by the auditor.
+    Deposit {
+        /// Whose; `None`: the supplier's.
+        home: Option<HomeId>,
+        /// How much, above zero.
+        amount: Balance,
+        /// The bank's reference.
+        reference: String,
+    },
+    /// Money is paid out. Signed by the treasurer and the member (for the supplier: the operator); above the genesis
+    /// limit also by the auditor.
+    Withdrawal {
+        /// Whose; `None`: the supplier's.
+        home: Option<HomeId>,
+        /// How much, above zero.
+        amount: Balance,
+        /// The bank's reference.
+        reference: String,
+    },
+    /// The community's bank account as of today. Signed by treasurer and auditor.
+    BankBalance {
+        /// What stands on it.
+        amount: Balance,
+    },
+    /// A forward order. Signed by the member.
+    Order(Order),
+    /// Takes an open order back. Signed by the member.
+    Cancel {
+        /// Whose.
+        home: HomeId,
+        /// The order.
+        order: EntryId,
+    },
+}
+
+/// A forward order for one interval.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// Whose.
+    pub home: HomeId,
+    /// Delivery.
+    pub interval: Interval,
+    /// Buy or sell.
+    pub side: Side,
+    /// Limit price.
+    pub price: Price,
+    /// How much.
+    pub quantity: WattHours,
+    /// The open order it takes the place of.
+    pub replaces: Option<EntryId>,
+}
+
+record!(Order { home, interval, side, price, quantity, replaces });
+
+impl Encode for Side {
+    fn encode(&self, out: &mut Vec<u8>) {
+        matches!(self, Self::Sell).encode(out);
+    }
+}
+
+impl Decode for Side {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
+        Ok(if bool::decode(reader)? { Self::Sell } else { Self::Buy })
+    }
+}
+
+impl Body {
+    /// The word for this kind; also the domain its signature is separated by.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Reading { .. } => "reading",
+            Self::StandingLimits { .. } => "standing-limits",
+            Self::OwnContract { .. } => "own-contract",
+            Self::TariffSeries { .. } => "tariff-series",
+            Self::Admission(_) => "admission",
+            Self::MeterRegistration { .. } => "meter-registration",
+            Self::KeyRotation { .. } => "key-rotation",
+            Self::Correction { .. } => "correction",
+            Self::Deposit { .. } => "deposit",
+            Self::Withdrawal { .. } => "withdrawal",
+            Self::BankBalance { .. } => "bank-balance",
+            Self::Order(_) => "order",
+            Self::Cancel { .. } => "cancel",
+        }
+    }
+
+    /// Which numbers it counts in.
+    #[must_use]
+    pub const fn stream(&self) -> Stream {
+        match self {
+            Self::Reading { .. } => Stream::Readings,
+            Self::Order(_) | Self::Cancel { .. } => Stream::Orders,
+            _ => Stream::Rest,
+        }
+    }
+
+    /// True where the tree holds only a salted commitment: everything about a person, home, meter or account. The root
+    /// meter's readings too: they are a total that the anonymity rule of outcomes may hide.
+    #[must_use]
+    pub const fn is_sealed(&self) -> bool {
+        !matches!(self, Self::TariffSeries { .. } | Self::BankBalance { .. })
+    }
+
+    /// The home it is about.
+    #[must_use]
+    pub const fn home(&self) -> Option<&HomeId> {
+        match self {
+            Self::Reading { home, .. } | Self::Deposit { home, .. } | Self::Withdrawal { home, .. } => {
+                home.as_ref()
+            }
+            Self::StandingLimits { home, .. }
+            | Self::OwnContract { home, .. }
+            | Self::MeterRegistration { home, .. }
+            | Self::KeyRotation { home, .. }
+            | Self::Correction { home, .. }
+            | Self::Cancel { home, .. } => Some(home),
+            Self::Admission(admission) => Some(&admission.home),
+            Self::Order(order) => Some(&order.home),
+            Self::TariffSeries { .. } | Self::BankBalance { .. } => None,
+        }
+    }
+
+    const fn code(&self) -> u8 {
+        match self {
+            Self::Reading { .. } => 1,
+            Self::StandingLimits { .. } => 2,
+            Self::OwnContract { .. } => 3,
+            Self::TariffSeries { .. } => 4,
+            Self::Admission(_) => 5,
+            Self::MeterRegistration { .. } => 6,
+            Self::KeyRotation { .. } => 7,
+            Self::Correction { .. } => 8,
+            Self::Deposit { .. } => 9,
+            Self::Withdrawal { .. } => 10,
+            Self::BankBalance { .. } => 11,
+            Self::Order(_) => 12,
+            Self::Cancel { .. } => 13,
+        }
+    }
+}
+
+impl Encode for Body {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(self.code());
+        match self {
+            Self::Reading { home, reading } => {
+                home.encode(out);
+                reading.encode(out);
+            }
+            Self::StandingLimits { home, limits } => {
+                home.encode(out);
+                limits.encode(out);
+            }
+            Self::OwnContract { home, contract } => {
+                home.encode(out);
+                contract.encode(out);
+            }
+            Self::TariffSeries { from, points } => {
+                from.encode(out);
+                encode_list(points, out);
+            }
+            Self::Admission(admission) => admission.encode(out),
+            Self::MeterRegistration { home, meter } => {
+                home.encode(out);
+                meter.encode(out);
+            }
+            Self::KeyRotation { home, keys } => {
+                home.encode(out);
+                keys.encode(out);
+            }
+            Self::Correction { home, interval, import_delta, export_delta } => {
+                home.encode(out);
+                interval.encode(out);
+                import_delta.encode(out);
+                export_delta.encode(out);
+            }
+            Self::Deposit { home, amount, reference } | Self::Withdrawal { home, amount, reference } => {
+                home.encode(out);
+                amount.encode(out);
+                encode_text(reference, out);
+            }
+            Self::BankBalance { amount } => amount.encode(out),
+            Self::Order(order) => order.encode(out),
+            Self::Cancel { home, order } => {
+                home.encode(out);
+                order.encode(out);
+            }
+        }
+    }
+}
+
+impl Decode for Body {
+    fn decode(r: &mut Reader<'_>) -> Result<Self, CodecError> {
+        Ok(match u8::decode(r)? {
+            1 => Self::Reading { home: Decode::decode(r)?, reading: Decode::decode(r)? },
+            2 => Self::StandingLimits { home: Decode::decode(r)?, limits: Decode::decode(r)? },
+            3 => Self::OwnContract { home: Decode::decode(r)?, contract: Decode::decode(r)? },
+            4 => Self::TariffSeries {
+                from: Decode::decode(r)?,
+                points: decode_list(r, "tariff points", TARIFF_POINTS_MAX)?,
+            },
+            5 => Self::Admission(Decode::decode(r)?),
+            6 => Self::MeterRegistration { home: Decode::decode(r)?, meter: Decode::decode(r)? },
+            7 => Self::KeyRotation { home: Decode::decode(r)?, keys: Decode::decode(r)? },
+            8 => Self::Correction {
+                home: Decode::decode(r)?,
+                interval: Decode::decode(r)?,
+                import_delta: Decode::decode(r)?,
+                export_delta: Decode::decode(r)?,
+            },
+            9 => Self::Deposit {
+                home: Decode::decode(r)?,
+                amount: Decode::decode(r)?,
+                reference: decode_text(r, "reference", TEXT_MAX)?,
+            },
+            10 => Self::Withdrawal {
+                home: Decode::decode(r)?,
+                amount: Decode::decode(r)?,
+                reference: decode_text(r, "reference", TEXT_MAX)?,
+            },
+            11 => Self::BankBalance { amount: Decode::decode(r)? },
+            12 => Self::Order(Decode::decode(r)?),
+            13 => Self::Cancel { home: Decode::decode(r)?, order: Decode::decode(r)? },
+            _ => return Err(CodecError::Invalid { what: "entry kind" }),
+        })
+    }
+}
+
+impl Encode for Reading {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.serial.encode(out);
+        self.meter_epoch.encode(out);
+        self.interval.encode(out);
+        self.import_register.encode(out);
+        self.export_register.encode(out);
+        encode_list(&self.raw_registers, out);
+        self.quantum.encode(out);
+        self.profile_hash.encode(out);
+        out.push(self.quality as u8);
+        out.push(self.clock_quality as u8);
+        self.taken_at.time.encode(out);
+        self.taken_at.monotonic_ms.encode(out);
+        self.taken_at.boot_id.encode(out);
+        self.record_number.encode(out);
+        self.previous_hash.encode(out);
+    }
+}
+
+impl Decode for Reading {
+    fn decode(r: &mut Reader<'_>) -> Result<Self, CodecError> {
+        Ok(Self {
+            serial: Decode::decode(r)?,
+            meter_epoch: Decode::decode(r)?,
+            interval: Decode::decode(r)?,
+            import_register: Decode::decode(r)?,
+            export_register: Decode::decode(r)?,
+            raw_registers: decode_list(r, "raw registers", RAW_REGISTERS_MAX)?,
+            quantum: Decode::decode(r)?,
+            profile_hash: Decode::decode(r)?,
+            quality: Quality::from_code(u8::decode(r)?).ok_or(CodecError::Invalid { what: "quality" })?,
+            clock_quality: ClockQuality::from_code(u8::decode(r)?)
+                .ok_or(CodecError::Invalid { what: "clock quality" })?,
+            taken_at: TakenAt {
+                time: Decode::decode(r)?,
+                monotonic_ms: Decode::decode(r)?,
+                boot_id: Decode::decode(r)?,
+            },
+            record_number: Decode::decode(r)?,
+            previous_hash: Decode::decode(r)?,
+        })
+    }
+}
+
+/// Hash of one reading record: what the next record of the home's journal points back to.
+#[must_use]
+pub fn reading_hash(reading: &Reading) -> [u8; 32] {
+    Hash32::of(&[b"commonwatt/record/v1", &reading.to_bytes()]).0
+}
+
+/// One entry before it is signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Key of its author.
+    pub signer: PublicKey,
+    /// Larger than every number of this signer and stream that is on the ledger.
+    pub number: u64,
+    /// Fresh random bytes; hide a sealed body.
+    pub salt: Salt,
+    /// What it says.
+    pub body: Body,
+}
+
+record!(Entry { signer, number, salt, body });
+
+impl Entry {
+    /// Signs as its author. `key` must belong to `signer`, else nobody accepts the result.
+    #[must_use]
+    pub fn sign(self, chain: &Chain, key: &SigningKey) -> SignedEntry {
+        let signature = Signature::sign(key, &chain.signing_bytes(self.body.kind(), &self.to_bytes()));
+        SignedEntry { signatures: vec![(self.signer, signature)], entry: self }
+    }
+}
+
+/// An entry with signatures that nobody has checked yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedEntry {
+    entry: Entry,
+    /// The author's first, then countersignatures over the same bytes in ascending key order.
+    signatures: Vec<(PublicKey, Signature)>,
+}
+
+impl SignedEntry {
+    /// The claim, unchecked.
+    #[must_use]
+    pub const fn unchecked(&self) -> &Entry {
+        &self.entry
+    }
+
+    /// Adds a countersignature.
+    #[must_use]
+    pub fn countersign(mut self, chain: &Chain, key: &SigningKey) -> Self {
+        let bytes = chain.signing_bytes(self.entry.body.kind(), &self.entry.to_bytes());
+        self.signatures.push((PublicKey::of(key), Signature::sign(key, &bytes)));
+        if let Some((_, countersignatures)) = self.signatures.split_first_mut() {
+            countersignatures.sort_unstable_by_key(|(key, _)| *key);
+        }
+        self
+    }
+
+    /// Checks every signature.
+    ///
+    /// # Errors
+    /// [`SignatureError`]: wrong chain, forged, the author missing, a signature twice, too long, or with a field that
+    /// nobody else could decode.
+    pub fn verify(self, chain: &Chain) -> Result<VerifiedEntry, SignatureError> {
+        let bytes = self.to_bytes();
+        if bytes.len() > ENTRY_BYTES_MAX {
+            return Err(SignatureError::TooLong { bytes: bytes.len() });
+        }
+        let Some(((author, _), counter)) = self.signatures.split_first() else {
+            return Err(SignatureError::NoAuthor);
+        };
+        if *author != self.entry.signer {
+            return Err(SignatureError::NoAuthor);
+        }
+        let ascending = counter.is_sorted_by(|(left, _), (right, _)| left < right);
+        if !ascending || counter.iter().any(|(key, _)| key == author) {
+            return Err(SignatureError::Disordered);
+        }
+        // An entry built here, not decoded, may break a limit of the format. Signed and proposed, no other node could read
+        // the block it stands in.
+        if Self::from_bytes(&bytes).as_ref() != Ok(&self) {
+            return Err(SignatureError::NotCanonical);
+        }
+        let message = chain.signing_bytes(self.entry.body.kind(), &self.entry.to_bytes());
+        for (key, signature) in &self.signatures {
+            if !key.verifies(&message, signature) {
+                return Err(SignatureError::Forged { key: *key });
+            }
+        }
+        let id = EntryId(Hash32::of(&[b"commonwatt/entry/v1", &bytes]));
+        Ok(VerifiedEntry { inner: Arc::new(Inner { id, signed: self, bytes }) })
+    }
+}
+
+impl Encode for SignedEntry {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.entry.encode(out);
+        encode_list(&self.signatures, out);
+    }
+}
+
+impl Decode for SignedEntry {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
+        Ok(Self {
+            entry: Decode::decode(reader)?,
+            signatures: decode_list(reader, "signatures", SIGNATURES_MAX)?,
+        })
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, CodecError> {
+        if bytes.len() > ENTRY_BYTES_MAX {
+            return Err(CodecError::TooLong { what: "entry", max: ENTRY_BYTES_MAX });
+        }
+        let mut reader = Reader::new(bytes);
+        let entry = Self::decode(&mut reader)?;
+        reader.finish()?;
+        Ok(entry)
+    }
+}
+
+/// Why an entry's signatures do not hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SignatureError {
+    /// A signature does not fit these bytes, this chain and this key.
+    #[error("the signature of key {key} is forged, or made for another chain or content")]
+    Forged {
+        /// The key that did not sign this.
+        key: PublicKey,
+    },
+    /// The first signature must be the author's.
+    #[error("the entry is not signed by its author")]
+    NoAuthor,
+    /// Countersignatures stand in ascending key order, each once.
+    #[error("the countersignatures are not in ascending order or repeat a key")]
+    Disordered,
+    /// A field is beyond a limit of the format: a text too long, too many points or signatures.
+    #[error("a field of the entry is outside the limits of its format; nobody else could decode it")]
+    NotCanonical,
+    /// Over the size limit.
+    #[error("the entry has {bytes} bytes; the limit is {ENTRY_BYTES_MAX}")]
+    TooLong {
+        /// Its size.
+        bytes: usize,
+    },
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Inner {
+    id: EntryId,
+    signed: SignedEntry,
+    bytes: Vec<u8>,
+}
+
+/// An entry whose every signature was checked, once; cheap to clone and pass on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedEntry {
+    inner: Arc<Inner>,
+}
+
+impl VerifiedEntry {
+    /// Its name.
+    #[must_use]
+    pub fn id(&self) -> EntryId {
+        self.inner.id
+    }
+
+    /// What was signed.
+    #[must_use]
+    pub fn entry(&self) -> &Entry {
+        &self.inner.signed.entry
+    }
+
+    /// Its canonical bytes with signatures: what travels, what is stored, and the content of its leaf.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.inner.bytes
+    }
+
+    /// True if `key` signed it, as author or countersigner.
+    #[must_use]
+    pub fn is_signed_by(&self, key: &PublicKey) -> bool {
+        self.inner.signed.signatures.iter().any(|(signer, _)| signer == key)
+    }
+
+    /// How many of `keys` signed it.
+    #[must_use]
+    pub fn count_signers<'k>(&self, keys: impl IntoIterator<Item = &'k PublicKey>) -> usize {
+        keys.into_iter().filter(|key| self.is_signed_by(key)).count()
+    }
+}

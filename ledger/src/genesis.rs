@@ -1,0 +1,356 @@
+//! The first state of a chain: who belongs to it, who may sign what, and the rules it starts with.
+
+use std::collections::BTreeSet;
+
+use energy::{Balance, HomeId, MeterSerial, Money, Mtu, Price, Timestamp, WattHours};
+use market::{Network, NetworkError, NodeSpec, SupplierLeg};
+
+use crate::block::{Delegate, DelegateSet};
+use crate::codec::{Encode, encode_list, encode_text, record};
+use crate::crypto::{Hash32, PublicKey};
+use crate::entry::{Admission, Chain, TEXT_MAX, TariffPoint};
+
+/// The most energy a connection takes or gives in one interval: 1 MWh. A low-voltage transformer has 1 MVA at the most, so
+/// even an interval of an hour cannot hold more; bounded, so that no reading and no order can break a settlement.
+pub const INTERVAL_ENERGY_MAX: WattHours = WattHours::new(1_000_000);
+/// The most money on all accounts: 4 billion of the currency, so that no account can leave its 64 bits.
+pub const MONEY_MAX: Balance = Balance::new(4_000_000_000_000_000_000);
+/// The most credit a supplier can have: 1 billion of the currency.
+pub const SUPPLIER_CREDIT_MAX: Balance = Balance::new(1_000_000_000_000_000_000);
+/// The most members a chain can have.
+pub const MEMBERS_MAX: usize = 1024;
+/// The most nodes a network can have.
+pub const NODES_MAX: usize = 4096;
+/// An hour's notice before the first interval of an ordinary tariff series, in ms.
+pub const TARIFF_NOTICE_MS: u64 = 3_600_000;
+/// No price on the ledger is beyond this: 1 000 of the currency per kWh.
+pub const PRICE_LIMIT: Price = Price::new(1_000_000_000);
+
+/// A demo chain's accelerated clock: market time = `origin` + `speed` × (wall time − `wall_origin`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DemoClock {
+    /// Market time at `wall_origin`.
+    pub origin: Timestamp,
+    /// Wall time at which the chain starts.
+    pub wall_origin: Timestamp,
+    /// Market seconds per wall second, at least 1.
+    pub speed: u32,
+}
+
+record!(DemoClock { origin, wall_origin, speed });
+
+/// Bounds outside which a tariff or deposit needs a second signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caps {
+    /// Lowest ordinary price, import or export.
+    pub price_min: Price,
+    /// Highest ordinary price, import or export.
+    pub price_max: Price,
+    /// The most a treasurer moves alone in one deposit or withdrawal.
+    pub transfer_max: Balance,
+}
+
+record!(Caps { price_min, price_max, transfer_max });
+
+/// Keys of those who answer for the community.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Roles {
+    /// Publishes tariffs, attests members and meters.
+    pub operator: PublicKey,
+    /// Attests deposits and withdrawals.
+    pub treasurer: PublicKey,
+    /// Second signature where caps are exceeded.
+    pub auditor: PublicKey,
+    /// Reads and corrects in place of the homes, where law gives it to one.
+    pub metering_operator: Option<PublicKey>,
+}
+
+record!(Roles { operator, treasurer, auditor, metering_operator });
+
+/// A home admitted at the start, with what it has paid in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GenesisMember {
+    /// As if admitted by an entry.
+    pub admission: Admission,
+    /// Treasurer's deposit.
+    pub deposit: Balance,
+}
+
+record!(GenesisMember { admission, deposit });
+
+/// The meter at the transformer, if the community has one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootMeter {
+    /// Signs its readings.
+    pub key: PublicKey,
+    /// Its serial number.
+    pub serial: MeterSerial,
+    /// SHA-256 of its device profile.
+    pub profile_hash: [u8; 32],
+    /// Smallest step of its registers.
+    pub quantum: WattHours,
+}
+
+record!(RootMeter { key, serial, profile_hash, quantum });
+
+/// Whether and how energy is traded before delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Forward {
+    /// Not at all: neighbours match after metering.
+    Off = 0,
+    /// One sealed auction per interval at its gate.
+    Auction = 1,
+}
+
+impl Encode for Forward {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(*self as u8);
+    }
+}
+
+/// Everything a chain starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Genesis {
+    /// Name of the community.
+    pub name: String,
+    /// Length of an interval.
+    pub mtu: Mtu,
+    /// ISO 4217 code of the money.
+    pub currency: String,
+    /// Time of the genesis block.
+    pub start: Timestamp,
+    /// Present on a demo chain only.
+    pub clock: Option<DemoClock>,
+    /// Readings of an interval are awaited this long after its end, in ms (15 min … 5 days).
+    pub due_after_ms: u64,
+    /// Forward trading.
+    pub forward: Forward,
+    /// Whether the supplier leg moves money on the ledger.
+    pub supplier_leg: SupplierLeg,
+    /// How far below zero the supplier's account may go.
+    pub supplier_credit: Balance,
+    /// The network tree.
+    pub network: Vec<NodeSpec>,
+    /// Supplier prices until a tariff series says otherwise.
+    pub tariff: TariffPoint,
+    /// Bounds.
+    pub caps: Caps,
+    /// Keys of the roles.
+    pub roles: Roles,
+    /// The meter at the transformer.
+    pub root_meter: Option<RootMeter>,
+    /// The founding homes.
+    pub members: Vec<GenesisMember>,
+    /// The first delegates.
+    pub delegates: Vec<Delegate>,
+}
+
+impl Genesis {
+    /// Checks everything that must hold.
+    ///
+    /// # Errors
+    /// [`GenesisError`]: the first fault, named.
+    pub fn validate(&self) -> Result<Network, GenesisError> {
+        self.validate_terms()?;
+        self.validate_roles()?;
+        if self.network.len() > NODES_MAX {
+            return Err(GenesisError::TooMany { what: "network nodes", max: NODES_MAX });
+        }
+        let network = Network::new(&self.network)?;
+        let dear = |spec: &NodeSpec| {
+            let node = network.index_of(&spec.id).unwrap_or_else(|| network.root());
+            network.fee_up_to_root(node).max(network.fee_down_from_root(node)) > PRICE_LIMIT
+        };
+        if self.network.iter().any(dear) {
+            return Err(GenesisError::Term {
+                what: "the network fees of a path add up to more than 1 000 per kWh",
+            });
+        }
+        self.validate_members(&network)?;
+        self.delegate_set()?;
+        Ok(network)
+    }
+
+    fn validate_terms(&self) -> Result<(), GenesisError> {
+        let fault = |what: &'static str| Err(GenesisError::Term { what });
+        if self.name.is_empty() || self.name.len() > 64 {
+            return fault("name must have 1 to 64 bytes");
+        }
+        if self.currency.len() != 3 || !self.currency.bytes().all(|letter| letter.is_ascii_uppercase()) {
+            return fault("currency must be an ISO 4217 code such as CNY");
+        }
+        if !(900_000..=432_000_000).contains(&self.due_after_ms) {
+            return fault("due_after must lie between 15 minutes and 5 days");
+        }
+        let within = |price: Price| (self.caps.price_min..=self.caps.price_max).contains(&price);
+        let bounded = Price::new(PRICE_LIMIT.get().saturating_neg()) <= self.caps.price_min
+            && self.caps.price_max <= PRICE_LIMIT;
+        if !bounded || self.caps.price_min > self.caps.price_max {
+            return fault("caps.price_min and caps.price_max must be in order and within 1 000 per kWh");
+        }
+        if !within(self.tariff.import_price) || !within(self.tariff.export_price) {
+            return fault("the tariff lies outside caps.price_min and caps.price_max");
+        }
+        if self.tariff.import_price < self.tariff.export_price {
+            return fault("the tariff's import_price is below its export_price");
+        }
+        if self.caps.transfer_max < Balance::ZERO {
+            return fault("caps.transfer_max must not be negative");
+        }
+        if !(Balance::ZERO..=SUPPLIER_CREDIT_MAX).contains(&self.supplier_credit) {
+            return fault("supplier_credit must lie between 0 and 1 billion of the currency");
+        }
+        if self.clock.is_some_and(|clock| clock.speed == 0) {
+            return fault("clock.speed must be at least 1");
+        }
+        Ok(())
+    }
+
+    /// The keys of everybody who is not a home.
+    fn role_keys(&self) -> impl Iterator<Item = PublicKey> {
+        let Roles { operator, treasurer, auditor, metering_operator } = self.roles;
+        let root_meter = self.root_meter.as_ref().map(|meter| meter.key);
+        [operator, treasurer, auditor].into_iter().chain(metering_operator).chain(root_meter)
+    }
+
+    /// A second signature means nothing if it is made with the first one's key.
+    fn validate_roles(&self) -> Result<(), GenesisError> {
+        let mut keys = BTreeSet::new();
+        if self.role_keys().all(|key| keys.insert(key)) {
+            Ok(())
+        } else {
+            Err(GenesisError::Term {
+                what: "operator, treasurer, auditor, metering operator and root meter need different keys",
+            })
+        }
+    }
+
+    fn validate_members(&self, network: &Network) -> Result<(), GenesisError> {
+        if self.members.len() > MEMBERS_MAX {
+            return Err(GenesisError::TooMany { what: "members", max: MEMBERS_MAX });
+        }
+        let (mut homes, mut serials) = (BTreeSet::new(), BTreeSet::new());
+        let mut keys: BTreeSet<PublicKey> = self.role_keys().collect();
+        let mut deposits = Money::ZERO;
+        for member in &self.members {
+            let admission = &member.admission;
+            let home = admission.home.clone();
+            let fault = |what| Err(GenesisError::Member { home: home.clone(), what });
+            if !homes.insert(&admission.home) {
+                return fault("stands twice");
+            }
+            if network.index_of(&admission.node).is_none() {
+                return fault("is connected to a network node that does not exist");
+            }
+            if admission.owner.is_empty() || admission.owner.len() > TEXT_MAX {
+                return fault("must name its owner in 1 to 64 bytes");
+            }
+            if !serials.insert(&admission.meter.serial) {
+                return fault("has the meter serial of another home");
+            }
+            if member.deposit < Balance::ZERO {
+                return fault("has a negative deposit");
+            }
+            deposits = Money::sum([deposits, member.deposit.as_money()]).unwrap_or(MONEY_MAX.as_money());
+            if deposits > MONEY_MAX.as_money() {
+                return fault("has a deposit with which all add up to more than 4 billion of the currency");
+            }
+            let of_member = admission.keys;
+            if ![of_member.member, of_member.reading, of_member.network]
+                .into_iter()
+                .all(|key| keys.insert(key))
+            {
+                return fault("uses a key that stands elsewhere");
+            }
+        }
+        Ok(())
+    }
+
+    /// The first delegates as a set.
+    ///
+    /// # Errors
+    /// [`GenesisError::Delegates`] or [`GenesisError::Member`] for one who is no member.
+    pub fn delegate_set(&self) -> Result<DelegateSet, GenesisError> {
+        for delegate in &self.delegates {
+            if !self.members.iter().any(|member| member.admission.home == delegate.home) {
+                return Err(GenesisError::Member {
+                    home: delegate.home.clone(),
+                    what: "is a delegate but no member",
+                });
+            }
+        }
+        DelegateSet::new(0, self.delegates.clone()).ok_or(GenesisError::Delegates)
+    }
+
+    /// The chain this genesis founds.
+    #[must_use]
+    pub fn chain(&self) -> Chain {
+        Chain { id: Hash32::of(&[b"commonwatt/genesis/v1", &self.to_bytes()]), recovery: 0 }
+    }
+}
+
+impl Encode for Genesis {
+    fn encode(&self, out: &mut Vec<u8>) {
+        encode_text(&self.name, out);
+        self.mtu.encode(out);
+        encode_text(&self.currency, out);
+        self.start.encode(out);
+        self.clock.encode(out);
+        self.due_after_ms.encode(out);
+        self.forward.encode(out);
+        matches!(self.supplier_leg, SupplierLeg::Ledger).encode(out);
+        self.supplier_credit.encode(out);
+        encode_list(&self.network, out);
+        self.tariff.encode(out);
+        self.caps.encode(out);
+        self.roles.encode(out);
+        self.root_meter.encode(out);
+        encode_list(&self.members, out);
+        encode_list(&self.delegates, out);
+    }
+}
+
+impl Encode for NodeSpec {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.id.encode(out);
+        self.parent.encode(out);
+        self.fee_up.encode(out);
+        self.fee_down.encode(out);
+        self.up.encode(out);
+        self.down.encode(out);
+    }
+}
+
+/// What is wrong with a genesis.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GenesisError {
+    /// A term outside its bounds.
+    #[error("{what}")]
+    Term {
+        /// Which, and what it must be.
+        what: &'static str,
+    },
+    /// Over a limit.
+    #[error("more than {max} {what}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// The limit.
+        max: usize,
+    },
+    /// The network is no tree.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// A home that cannot be.
+    #[error("home {home} {what}")]
+    Member {
+        /// The home.
+        home: HomeId,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// Not a set of delegates.
+    #[error("the delegates must be 1 to 31 homes with distinct consensus keys")]
+    Delegates,
+}

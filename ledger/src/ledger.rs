@@ -1,0 +1,494 @@
+//! The pure state machine of a chain: blocks in, the next state and everything that follows out.
+
+use std::sync::Arc;
+
+use energy::{Balance, HomeId, Interval, Money, Timestamp};
+use market::{Account, Network};
+
+use crate::apply::Step;
+use crate::block::{BLOCK_BYTES_MAX, BLOCK_ENTRIES_MAX, Block, BlockId, DelegateSet, Header, RULE_VERSION};
+use crate::codec::{Decode, Encode, Reader};
+use crate::crypto::Hash32;
+use crate::entry::{Chain, Entry, EntryId, Stream, TariffPoint, VerifiedEntry};
+use crate::error::{BlockError, EntryError, InvariantError, SnapshotError};
+use crate::genesis::{Genesis, GenesisError};
+use crate::outcome::{Leaf, LeafSource, Outcome, PostingRecord, ReadingRecord};
+use crate::state::{Member, Rules, State};
+use crate::tree::Frontier;
+
+/// Blocks come at least this often, even with nothing to do, in ms of market time.
+pub const HEARTBEAT_MS: u64 = 300_000;
+/// What a header takes at the most, left free when a block is filled.
+const HEADER_ROOM: usize = 512;
+
+/// The ledger after some block. Cloning is cheap: copies share what they have in common.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    chain: Chain,
+    height: u64,
+    head: BlockId,
+    tree: Frontier,
+    state_root: Hash32,
+    state: State,
+}
+
+/// A block that was carried out, and everything that came of it.
+#[derive(Debug, Clone)]
+pub struct Executed {
+    /// The block.
+    pub block: Block,
+    /// The ledger after it.
+    pub ledger: Ledger,
+    /// The leaves it adds to the transparency tree, in order.
+    pub leaves: Vec<Leaf>,
+    /// What the state machine has to say, in order.
+    pub outcomes: Vec<Outcome>,
+    /// Every movement of money, in order.
+    pub postings: Vec<PostingRecord>,
+    /// The readings it accepted.
+    pub readings: Vec<ReadingRecord>,
+}
+
+/// A block of our own.
+#[derive(Debug, Clone)]
+pub struct Proposed {
+    /// The block and what comes of it.
+    pub executed: Executed,
+    /// Entries that are not valid there.
+    pub refused: Vec<(EntryId, EntryError)>,
+}
+
+impl Ledger {
+    /// The ledger at height 0.
+    ///
+    /// # Errors
+    /// [`GenesisError`].
+    pub fn genesis(genesis: &Genesis) -> Result<Self, GenesisError> {
+        let network = genesis.validate()?;
+        let chain = genesis.chain();
+        let delegates = Arc::new(genesis.delegate_set()?);
+        let first = Interval::containing(genesis.start, genesis.mtu);
+        let rules = Arc::new(Rules { genesis: genesis.clone(), network });
+        let mut step = Step::new(State {
+            time: genesis.start,
+            grace_until: Timestamp::EPOCH,
+            next_to_settle: first.index(),
+            // The gate of the first interval lies before the chain's start.
+            next_gate: first.next().index(),
+            delegates,
+            bank: None,
+            root_meter: Default::default(),
+            members: Default::default(),
+            accounts: Default::default(),
+            reserves: Default::default(),
+            claims: Default::default(),
+            tariff: Default::default(),
+            last_tariff: Default::default(),
+            pending: Default::default(),
+            pending_root: Default::default(),
+            numbers: Default::default(),
+            book: Default::default(),
+            positions: Default::default(),
+            forward: Default::default(),
+            rules,
+        });
+        for member in &genesis.members {
+            let admission = member.admission.clone();
+            let home = admission.home.clone();
+            // Nothing is hidden about a founder that genesis does not show, so its first salt need not be random.
+            let salt = first_salt(&chain, &home);
+            step.state.members.insert(home.clone(), Member::new(admission, salt));
+            step.credit_deposit(&Account::Home(home.clone()), member.deposit.as_money()).map_err(|_| {
+                GenesisError::Member { home, what: "has a deposit beyond what accounts can hold" }
+            })?;
+        }
+        let state_root = step.state.root();
+        let head = BlockId(chain.id);
+        Ok(Self { chain, height: 0, head, tree: Frontier::new(), state_root, state: step.state })
+    }
+
+    /// Takes up a snapshot of the same chain.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]: damaged, of another chain, or with another root than it says.
+    pub fn restore(genesis: &Genesis, snapshot: &[u8]) -> Result<Self, SnapshotError> {
+        let network = genesis.validate()?;
+        let expected = genesis.chain();
+        let rules = Arc::new(Rules { genesis: genesis.clone(), network });
+        let mut reader = Reader::new(snapshot);
+        let chain = Chain::decode(&mut reader)?;
+        if chain.id != expected.id {
+            return Err(SnapshotError::OtherChain { found: chain.id, expected: expected.id });
+        }
+        let height = u64::decode(&mut reader)?;
+        let head = BlockId::decode(&mut reader)?;
+        let tree = Frontier::decode(&mut reader)?;
+        let state_root = Hash32::decode(&mut reader)?;
+        let mut state = State::decode(rules, &mut reader)?;
+        reader.finish()?;
+        if state.root() != state_root {
+            return Err(SnapshotError::Root { block: head });
+        }
+        Ok(Self { chain, height, head, tree, state_root, state })
+    }
+
+    /// The whole ledger as bytes.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.chain.encode(&mut out);
+        self.height.encode(&mut out);
+        self.head.encode(&mut out);
+        self.tree.encode(&mut out);
+        self.state_root.encode(&mut out);
+        self.state.encode(&mut out);
+        out
+    }
+
+    /// Which chain.
+    #[must_use]
+    pub const fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// Height of the last block; 0 at genesis.
+    #[must_use]
+    pub const fn height(&self) -> u64 {
+        self.height
+    }
+
+    /// The last block; at height 0 the chain's id stands in its place.
+    #[must_use]
+    pub const fn head(&self) -> BlockId {
+        self.head
+    }
+
+    /// Market time of the last block.
+    #[must_use]
+    pub const fn head_time(&self) -> Timestamp {
+        self.state.time
+    }
+
+    /// Root of the state.
+    #[must_use]
+    pub const fn state_root(&self) -> Hash32 {
+        self.state_root
+    }
+
+    /// Leaves in the transparency tree.
+    #[must_use]
+    pub const fn tree_size(&self) -> u64 {
+        self.tree.size()
+    }
+
+    /// Root of the transparency tree.
+    #[must_use]
+    pub fn tree_root(&self) -> Hash32 {
+        self.tree.root()
+    }
+
+    /// The delegates that decide the next block.
+    #[must_use]
+    pub fn delegates(&self) -> &DelegateSet {
+        &self.state.delegates
+    }
+
+    /// The network.
+    #[must_use]
+    pub fn network(&self) -> &Network {
+        &self.state.rules.network
+    }
+
+    /// What the chain started from.
+    #[must_use]
+    pub fn genesis_terms(&self) -> &Genesis {
+        &self.state.rules.genesis
+    }
+
+    /// What stands on an account.
+    #[must_use]
+    pub fn balance(&self, account: &Account<HomeId>) -> Balance {
+        self.state.balance(account)
+    }
+
+    /// What of a home's balance is reserved for forward orders and positions.
+    #[must_use]
+    pub fn reserved(&self, home: &HomeId) -> Balance {
+        self.state.reserves.get(home).copied().unwrap_or_default()
+    }
+
+    /// What `debtor` owes `creditor`.
+    #[must_use]
+    pub fn claim(&self, debtor: &Account<HomeId>, creditor: &Account<HomeId>) -> Balance {
+        self.state.claims.get(&(debtor.clone(), creditor.clone())).copied().unwrap_or_default()
+    }
+
+    /// A member.
+    #[must_use]
+    pub fn member(&self, home: &HomeId) -> Option<&Member> {
+        self.state.members.get(home)
+    }
+
+    /// Every member, in ascending order.
+    #[must_use]
+    pub fn members(&self) -> Vec<(&HomeId, &Member)> {
+        self.state.members.sorted()
+    }
+
+    /// The supplier's prices in an interval.
+    #[must_use]
+    pub fn tariff_at(&self, interval: Interval) -> TariffPoint {
+        self.state.tariff_at(interval)
+    }
+
+    /// The first interval that is not settled yet.
+    #[must_use]
+    pub fn next_to_settle(&self) -> Interval {
+        self.state.interval(self.state.next_to_settle)
+    }
+
+    /// When that interval settles, as things stand.
+    #[must_use]
+    pub fn next_deadline(&self) -> Timestamp {
+        self.state.due(self.state.next_to_settle)
+    }
+
+    /// True if the entry's number, or a larger one, was used: it can never stand on this ledger.
+    #[must_use]
+    pub fn is_used(&self, entry: &Entry) -> bool {
+        self.state.numbers.get(&entry.signer).is_some_and(|numbers| {
+            let last = match entry.body.stream() {
+                Stream::Readings => numbers.readings,
+                Stream::Orders => numbers.orders,
+                Stream::Rest => numbers.rest,
+            };
+            entry.number <= last
+        })
+    }
+
+    /// The largest number `signer` has used in a stream.
+    #[must_use]
+    pub fn last_number(&self, signer: &crate::crypto::PublicKey, stream: Stream) -> u64 {
+        let numbers = self.state.numbers.get(signer).copied().unwrap_or_default();
+        match stream {
+            Stream::Readings => numbers.readings,
+            Stream::Orders => numbers.orders,
+            Stream::Rest => numbers.rest,
+        }
+    }
+
+    /// Number and hash of the last accepted record of the root meter's journal.
+    #[must_use]
+    pub fn root_record(&self) -> Option<(u64, [u8; 32])> {
+        self.state.root_meter.last_record
+    }
+
+    /// Whether the entry would be valid, alone, in the next block at `time`.
+    ///
+    /// # Errors
+    /// [`EntryError`]: why not.
+    pub fn check(&self, entry: &VerifiedEntry, time: Timestamp) -> Result<(), EntryError> {
+        Step::new(self.state.clone()).apply(entry, time)
+    }
+
+    /// Market time from which a block is due even if no entry waits.
+    #[must_use]
+    pub fn next_due(&self) -> Timestamp {
+        let heartbeat = self.state.time.plus_ms(HEARTBEAT_MS);
+        let due = self.next_deadline();
+        let gate = self.state.next_gate_time().unwrap_or(heartbeat);
+        heartbeat.min(due).min(gate)
+    }
+
+    /// True if a block at `time` is the gate or deadline block of some interval.
+    #[must_use]
+    pub fn deadline_at(&self, time: Timestamp) -> bool {
+        self.state.has_due(time)
+    }
+
+    /// What must always hold.
+    ///
+    /// # Errors
+    /// [`InvariantError`].
+    pub fn check_invariants(&self) -> Result<(), InvariantError> {
+        self.state.check_invariants()
+    }
+
+    /// Makes the next block from what is valid among `entries`, in their order.
+    ///
+    /// # Errors
+    /// [`BlockError`] if what is due cannot be settled, or `time` is not after the head's.
+    pub fn propose(&self, time: Timestamp, entries: &[VerifiedEntry]) -> Result<Proposed, BlockError> {
+        self.follows(time)?;
+        let mut step = Step::new(self.state.clone());
+        let (mut taken, mut refused, mut bytes) = (Vec::new(), Vec::new(), HEADER_ROOM);
+        for entry in entries {
+            let with = bytes.saturating_add(entry.bytes().len()).saturating_add(4);
+            if taken.len() == BLOCK_ENTRIES_MAX || with > BLOCK_BYTES_MAX {
+                break;
+            }
+            match apply_whole(&mut step, entry, time) {
+                Ok(()) => {
+                    bytes = with;
+                    taken.push(entry.clone());
+                }
+                Err(error) => refused.push((entry.id(), error)),
+            }
+        }
+        let finished = self.finish(step, time, &taken)?;
+        let executed = finished.into_executed(self, taken);
+        Ok(Proposed { executed, refused })
+    }
+
+    /// Carries out a block and compares everything its header commits to.
+    ///
+    /// # Errors
+    /// [`BlockError`]: the first thing that does not hold.
+    pub fn execute(&self, block: &Block) -> Result<Executed, BlockError> {
+        let header = &block.header;
+        let fault = |what| Err(BlockError::DoesNotFollow { height: header.height, what });
+        if header.chain != self.chain {
+            return fault("it is of another chain");
+        }
+        if header.rule_version != RULE_VERSION {
+            return fault("it is made by rules this program does not know; update it");
+        }
+        if header.height != self.height.saturating_add(1) {
+            return fault("its height is not the next");
+        }
+        if header.parent != self.head {
+            return fault("its parent is another block");
+        }
+        self.follows(header.time)?;
+        let bytes = block.entries.iter().map(|entry| entry.bytes().len().saturating_add(4));
+        let size = bytes.fold(HEADER_ROOM, usize::saturating_add);
+        if block.entries.len() > BLOCK_ENTRIES_MAX || size > BLOCK_BYTES_MAX {
+            return Err(BlockError::TooLarge);
+        }
+        let mut step = Step::new(self.state.clone());
+        for (position, entry) in block.entries.iter().enumerate() {
+            step.apply(entry, header.time).map_err(|error| BlockError::Entry { position, error })?;
+        }
+        let finished = self.finish(step, header.time, &block.entries)?;
+        compare(header, &finished.header)?;
+        Ok(finished.into_executed(self, block.entries.clone()))
+    }
+
+    fn follows(&self, time: Timestamp) -> Result<(), BlockError> {
+        if time > self.state.time {
+            Ok(())
+        } else {
+            let height = self.height.saturating_add(1);
+            Err(BlockError::DoesNotFollow { height, what: "its time is not after its parent's" })
+        }
+    }
+
+    /// Does what is due and computes every commitment.
+    fn finish(
+        &self,
+        mut step: Step,
+        time: Timestamp,
+        entries: &[VerifiedEntry],
+    ) -> Result<Finished, BlockError> {
+        step.advance(time).map_err(BlockError::Settlement)?;
+        step.check_invariants()?;
+        let leaves = leaves_of(entries, &step.outcomes);
+        let mut tree = self.tree.clone();
+        leaves.iter().for_each(|leaf| tree.push(leaf.hash));
+        let delegates = self.state.delegates.hash();
+        let header = Header {
+            chain: self.chain,
+            rule_version: RULE_VERSION,
+            height: self.height.saturating_add(1),
+            parent: self.head,
+            time,
+            tree_size: tree.size(),
+            tree_root: tree.root(),
+            state_root: step.state.root(),
+            delegates,
+            next_delegates: step.state.delegates.hash(),
+        };
+        Ok(Finished { step, tree, leaves, header })
+    }
+}
+
+struct Finished {
+    step: Step,
+    tree: Frontier,
+    leaves: Vec<Leaf>,
+    header: Header,
+}
+
+impl Finished {
+    fn into_executed(self, before: &Ledger, entries: Vec<VerifiedEntry>) -> Executed {
+        let Self { step, tree, leaves, header } = self;
+        let ledger = Ledger {
+            chain: before.chain,
+            height: header.height,
+            head: header.id(),
+            tree,
+            state_root: header.state_root,
+            state: step.state,
+        };
+        Executed {
+            block: Block { header, entries },
+            ledger,
+            leaves,
+            outcomes: step.outcomes,
+            postings: step.postings,
+            readings: step.readings,
+        }
+    }
+}
+
+/// Applies an entry wholly or not at all.
+fn apply_whole(step: &mut Step, entry: &VerifiedEntry, time: Timestamp) -> Result<(), EntryError> {
+    let mark = (step.state.clone(), step.outcomes.len(), step.postings.len(), step.readings.len());
+    step.apply(entry, time).inspect_err(|_| step.rewind(mark.0, mark.1, mark.2, mark.3))
+}
+
+fn leaves_of(entries: &[VerifiedEntry], outcomes: &[Outcome]) -> Vec<Leaf> {
+    let of_entries = entries.iter().enumerate().map(|(position, verified)| {
+        let entry = verified.entry();
+        Leaf::new(entry.body.is_sealed(), &entry.salt, verified.bytes(), LeafSource::Entry(position))
+    });
+    let of_outcomes = outcomes.iter().enumerate().map(|(position, outcome)| {
+        Leaf::new(outcome.is_sealed(), &outcome.salt(), &outcome.to_bytes(), LeafSource::Outcome(position))
+    });
+    of_entries.chain(of_outcomes).collect()
+}
+
+fn compare(found: &Header, expected: &Header) -> Result<(), BlockError> {
+    let size = |header: &Header| Hash32::of(&[&header.tree_size.to_be_bytes()]);
+    for (what, found, expected) in [
+        ("the delegate set", found.delegates, expected.delegates),
+        ("the next delegate set", found.next_delegates, expected.next_delegates),
+        ("the tree size", size(found), size(expected)),
+        ("the tree root", found.tree_root, expected.tree_root),
+        ("the state root", found.state_root, expected.state_root),
+    ] {
+        if found != expected {
+            return Err(BlockError::Differs { what, found, expected });
+        }
+    }
+    Ok(())
+}
+
+fn first_salt(chain: &Chain, home: &HomeId) -> crate::crypto::Salt {
+    let digest = Hash32::of(&[b"commonwatt/first-salt/v1", &chain.id.0, home.as_str().as_bytes()]).0;
+    let mut salt = [0; 16];
+    salt.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+    crate::crypto::Salt(salt)
+}
+
+/// Sum of all accounts but the counter-account of deposits: what the bank must hold.
+#[must_use]
+pub fn money_of_members(ledger: &Ledger) -> Money {
+    ledger
+        .state
+        .accounts
+        .iter()
+        .filter(|(account, _)| **account != Account::Deposits)
+        .map(|(_, balance)| *balance)
+        .sum()
+}

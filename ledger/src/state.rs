@@ -1,0 +1,434 @@
+//! The state: who belongs, who has what, what was metered and not yet settled. Sections with digests, and the root.
+
+use std::sync::Arc;
+
+use energy::{Balance, ClockQuality, HomeId, Interval, Money, Mtu, Price, Quality, Timestamp, WattHours};
+use market::{Account, Metered, Network, NodeIndex, Position, Side};
+
+use crate::block::DelegateSet;
+use crate::codec::{CodecError, Decode, Encode, Reader, decode_list, encode_list, record};
+use crate::crypto::{Hash32, PublicKey, Salt};
+use crate::entry::{Admission, EntryId, OwnContract, StandingLimits, TariffPoint};
+use crate::genesis::Genesis;
+use crate::table::Table;
+
+/// Settled intervals whose prices, contracts and positions are remembered for late readings and corrections, in days.
+const MEMORY_DAYS: u64 = 60;
+/// Open orders of one member for one interval.
+pub(crate) const OPEN_ORDERS_MAX: usize = 4;
+
+/// What never changes after genesis; not part of the state's bytes, but named by the chain id.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    pub genesis: Genesis,
+    pub network: Network,
+}
+
+/// Where a home's meter stood when it was last read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MeterState {
+    /// Index of the interval at whose end it was read.
+    pub interval: u64,
+    /// Import register, Wh.
+    pub import_register: WattHours,
+    /// Export register, Wh.
+    pub export_register: WattHours,
+}
+
+record!(MeterState { interval, import_register, export_register });
+
+/// Wh that were metered and where they went: the proof that each is settled once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct MeteredTotals {
+    /// Read since the first baseline, over all meter epochs.
+    pub import_read: u64,
+    pub export_read: u64,
+    /// Settled so far.
+    pub import_settled: u64,
+    pub export_settled: u64,
+}
+
+record!(MeteredTotals { import_read, export_read, import_settled, export_settled });
+
+/// A value that holds from an interval on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Since<T> {
+    pub index: u64,
+    pub value: T,
+}
+
+impl<T: Encode> Encode for Since<T> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.index.encode(out);
+        self.value.encode(out);
+    }
+}
+
+impl<T: Decode> Decode for Since<T> {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
+        Ok(Self { index: Decode::decode(reader)?, value: Decode::decode(reader)? })
+    }
+}
+
+/// A value that changes at interval boundaries, never backwards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Series<T>(Vec<Since<T>>);
+
+impl<T: Copy + Default> Series<T> {
+    /// The value in force in the interval.
+    pub fn at(&self, index: u64) -> T {
+        self.0.iter().rev().find(|from| from.index <= index).map(|from| from.value).unwrap_or_default()
+    }
+
+    /// Sets the value from an interval on, and forgets what no interval from `oldest` on needs any more.
+    pub fn set(&mut self, from: u64, value: T, oldest: u64) {
+        self.0.retain(|old| old.index != from);
+        self.0.push(Since { index: from, value });
+        let in_force = self.0.iter().rposition(|from| from.index <= oldest).unwrap_or(0);
+        self.0.drain(..in_force);
+    }
+}
+
+impl<T> Default for Series<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T: Encode> Encode for Series<T> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        encode_list(&self.0, out);
+    }
+}
+
+impl<T: Decode> Decode for Series<T> {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
+        decode_list(reader, "series", usize::MAX).map(Self)
+    }
+}
+
+/// A member as the ledger knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// As admitted, with its present keys and meter.
+    pub admission: Admission,
+    /// Its meter at the last accepted reading of the present epoch.
+    pub meter: Option<MeterState>,
+    /// Number and hash of the last accepted record of its journal.
+    pub last_record: Option<(u64, [u8; 32])>,
+    /// Index of the last interval that was read, over all its meters: no interval is read twice.
+    pub(crate) read_until: Option<u64>,
+    /// Salt of its last reading (at first: of its admission); outcomes about it derive theirs from it.
+    pub(crate) salt: Salt,
+    pub(crate) limits: Series<StandingLimits>,
+    pub(crate) contract: Series<OwnContract>,
+    pub(crate) totals: MeteredTotals,
+}
+
+record!(Member { admission, meter, last_record, read_until, salt, limits, contract, totals });
+
+impl Member {
+    pub(crate) fn new(admission: Admission, salt: Salt) -> Self {
+        Self {
+            admission,
+            meter: None,
+            last_record: None,
+            read_until: None,
+            salt,
+            limits: Series::default(),
+            contract: Series::default(),
+            totals: MeteredTotals::default(),
+        }
+    }
+
+    /// Its price limits in an interval.
+    #[must_use]
+    pub fn limits_at(&self, interval: Interval) -> StandingLimits {
+        self.limits.at(interval.index())
+    }
+
+    /// Its own supply contract in an interval.
+    #[must_use]
+    pub fn contract_at(&self, interval: Interval) -> OwnContract {
+        self.contract.at(interval.index())
+    }
+}
+
+/// Metered energy of one interval that waits for its deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pending {
+    pub metered: Metered,
+    pub quality: Quality,
+    pub salt: Salt,
+}
+
+record!(Pending { metered, quality, salt });
+
+impl Encode for Quality {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(*self as u8);
+    }
+}
+
+impl Decode for Quality {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
+        Self::from_code(u8::decode(reader)?).ok_or(CodecError::Invalid { what: "quality" })
+    }
+}
+
+impl Encode for ClockQuality {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(*self as u8);
+    }
+}
+
+/// The root meter at its last reading.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct RootState {
+    pub last: Option<MeterState>,
+    pub last_record: Option<(u64, [u8; 32])>,
+}
+
+record!(RootState { last, last_record });
+
+/// Numbers and quota of one signer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Numbers {
+    pub readings: u64,
+    pub orders: u64,
+    pub rest: u64,
+    /// Hours since the epoch, and the orders and other entries signed in that hour.
+    pub hour: u64,
+    pub in_hour: u32,
+}
+
+record!(Numbers { readings, orders, rest, hour, in_hour });
+
+/// An order that waits for its gate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OpenOrder {
+    pub id: EntryId,
+    pub side: Side,
+    pub price: Price,
+    pub quantity: WattHours,
+    pub reserve: Balance,
+}
+
+record!(OpenOrder { id, side, price, quantity, reserve });
+
+/// A home's open orders for one interval.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct OpenOrders {
+    pub orders: Vec<OpenOrder>,
+    /// How often one was replaced or taken back.
+    pub changes: u8,
+}
+
+impl Encode for OpenOrders {
+    fn encode(&self, out: &mut Vec<u8>) {
+        encode_list(&self.orders, out);
+        self.changes.encode(out);
+    }
+}
+
+impl Decode for OpenOrders {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
+        let orders = decode_list(reader, "open orders", OPEN_ORDERS_MAX)?;
+        Ok(Self { orders, changes: Decode::decode(reader)? })
+    }
+}
+
+/// A firm forward position, with what it keeps reserved until settlement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OpenPosition {
+    pub position: Position,
+    pub reserve: Balance,
+}
+
+record!(OpenPosition { position, reserve });
+
+/// What a gate's clearing owes the network and the congestion account at settlement.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ForwardTotals {
+    pub fees: Money,
+    pub rent: Money,
+}
+
+record!(ForwardTotals { fees, rent });
+
+/// An amount one account owes another: `(debtor, creditor)`.
+pub(crate) type ClaimKey = (Account<HomeId>, Account<HomeId>);
+
+impl Encode for Account<HomeId> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Home(home) => {
+                out.push(0);
+                home.encode(out);
+            }
+            Self::Supplier => out.push(1),
+            Self::Network => out.push(2),
+            Self::Congestion => out.push(3),
+            Self::Deposits => out.push(4),
+        }
+    }
+}
+
+impl Decode for Account<HomeId> {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
+        Ok(match u8::decode(reader)? {
+            0 => Self::Home(Decode::decode(reader)?),
+            1 => Self::Supplier,
+            2 => Self::Network,
+            3 => Self::Congestion,
+            4 => Self::Deposits,
+            _ => return Err(CodecError::Invalid { what: "account" }),
+        })
+    }
+}
+
+/// The whole state between two blocks.
+#[derive(Debug, Clone)]
+pub(crate) struct State {
+    pub rules: Arc<Rules>,
+    pub time: Timestamp,
+    /// After an outage nothing settles before this.
+    pub grace_until: Timestamp,
+    /// Index of the first interval not yet settled.
+    pub next_to_settle: u64,
+    /// Index of the first interval whose gate has not passed.
+    pub next_gate: u64,
+    pub delegates: Arc<DelegateSet>,
+    /// What treasurer and auditor last said stands at the bank.
+    pub bank: Option<Balance>,
+    pub root_meter: RootState,
+    pub members: Table<HomeId, Member>,
+    pub accounts: Table<Account<HomeId>, Balance>,
+    pub reserves: Table<HomeId, Balance>,
+    pub claims: Table<ClaimKey, Balance>,
+    pub tariff: Table<u64, TariffPoint>,
+    /// By quarter-hour of the day: the last price that was valid there.
+    pub last_tariff: Table<u32, TariffPoint>,
+    pub pending: Table<(u64, HomeId), Pending>,
+    /// What the root meter showed in intervals that wait for their deadline.
+    pub pending_root: Table<u64, Metered>,
+    pub numbers: Table<PublicKey, Numbers>,
+    pub book: Table<(u64, HomeId), OpenOrders>,
+    pub positions: Table<(u64, HomeId), OpenPosition>,
+    pub forward: Table<u64, ForwardTotals>,
+}
+
+impl State {
+    /// Root over the digests of all sections, in this fixed order.
+    pub fn root(&mut self) -> Hash32 {
+        let mut small = Vec::new();
+        self.encode_small(&mut small);
+        let digests = [
+            Hash32::of(&[&small]),
+            self.members.digest(),
+            self.accounts.digest(),
+            self.reserves.digest(),
+            self.claims.digest(),
+            self.tariff.digest(),
+            self.last_tariff.digest(),
+            self.pending.digest(),
+            self.pending_root.digest(),
+            self.numbers.digest(),
+            self.book.digest(),
+            self.positions.digest(),
+            self.forward.digest(),
+        ];
+        let parts: Vec<&[u8]> = digests.iter().map(|digest| digest.0.as_slice()).collect();
+        Hash32::of(&[b"commonwatt/state/v1", &parts.concat()])
+    }
+
+    fn encode_small(&self, out: &mut Vec<u8>) {
+        self.time.encode(out);
+        self.grace_until.encode(out);
+        self.next_to_settle.encode(out);
+        self.next_gate.encode(out);
+        self.delegates.encode(out);
+        self.bank.encode(out);
+        self.root_meter.encode(out);
+    }
+
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        self.encode_small(out);
+        self.members.encode(out);
+        self.accounts.encode(out);
+        self.reserves.encode(out);
+        self.claims.encode(out);
+        self.tariff.encode(out);
+        self.last_tariff.encode(out);
+        self.pending.encode(out);
+        self.pending_root.encode(out);
+        self.numbers.encode(out);
+        self.book.encode(out);
+        self.positions.encode(out);
+        self.forward.encode(out);
+    }
+
+    pub fn decode(rules: Arc<Rules>, r: &mut Reader<'_>) -> Result<Self, CodecError> {
+        Ok(Self {
+            rules,
+            time: Decode::decode(r)?,
+            grace_until: Decode::decode(r)?,
+            next_to_settle: Decode::decode(r)?,
+            next_gate: Decode::decode(r)?,
+            delegates: Arc::new(Decode::decode(r)?),
+            bank: Decode::decode(r)?,
+            root_meter: Decode::decode(r)?,
+            members: Decode::decode(r)?,
+            accounts: Decode::decode(r)?,
+            reserves: Decode::decode(r)?,
+            claims: Decode::decode(r)?,
+            tariff: Decode::decode(r)?,
+            last_tariff: Decode::decode(r)?,
+            pending: Decode::decode(r)?,
+            pending_root: Decode::decode(r)?,
+            numbers: Decode::decode(r)?,
+            book: Decode::decode(r)?,
+            positions: Decode::decode(r)?,
+            forward: Decode::decode(r)?,
+        })
+    }
+
+    pub fn mtu(&self) -> Mtu {
+        self.rules.genesis.mtu
+    }
+
+    pub fn interval(&self, index: u64) -> Interval {
+        Interval::from_index(index, self.mtu())
+    }
+
+    /// Index of the first interval that can still be read late or corrected.
+    pub fn oldest_remembered(&self) -> u64 {
+        let memory = u64::from(self.mtu().per_day()).saturating_mul(MEMORY_DAYS);
+        let first = Interval::containing(self.rules.genesis.start, self.mtu()).index();
+        self.next_to_settle.saturating_sub(memory).max(first)
+    }
+
+    /// The supplier's prices in an interval: as published, else the last that was valid before it at that time of day.
+    pub fn tariff_at(&self, interval: Interval) -> TariffPoint {
+        // Days that are not settled yet first, at most as many as are remembered.
+        let day = u64::from(self.mtu().per_day());
+        let days = (0..=MEMORY_DAYS).map_while(|days| interval.index().checked_sub(days.saturating_mul(day)));
+        let ahead = days.enumerate().take_while(|(days, index)| *days == 0 || *index >= self.next_to_settle);
+        ahead
+            .filter_map(|(_, index)| self.tariff.get(&index))
+            .chain(self.last_tariff.get(&interval.of_day()))
+            .next()
+            .copied()
+            .unwrap_or(self.rules.genesis.tariff)
+    }
+
+    pub fn node_of(&self, member: &Member) -> NodeIndex {
+        let network = &self.rules.network;
+        // Admission checked that the node exists, and the network does not change.
+        network.index_of(&member.admission.node).unwrap_or_else(|| network.root())
+    }
+
+    pub fn balance(&self, account: &Account<HomeId>) -> Balance {
+        self.accounts.get(account).copied().unwrap_or_default()
+    }
+}

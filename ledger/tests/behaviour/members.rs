@@ -1,0 +1,155 @@
+use ledger::{Body, EntryError, Genesis, GenesisError, Ledger, MemberKeys, Stream};
+
+use crate::fixture::*;
+
+const TERMS: [(Use, u8); 4] = [(Use::Term, 1), (Use::Term, 2), (Use::Term, 3), (Use::Term, 4)];
+
+#[test]
+fn an_admission_needs_the_operator_and_more_than_half_of_the_delegates() {
+    let mut street = Fixture::new(4);
+    let body = Body::Admission(admission(5));
+    let half = street.verified(body.clone(), OPERATOR, &TERMS[..2]);
+    assert!(matches!(
+        street.refusal(at(1), &half),
+        EntryError::NotEntitled { needed: "more than half of the delegates", .. }
+    ));
+    let nobody = street.verified(body.clone(), (Use::Member, 1), &TERMS);
+    assert!(matches!(street.refusal(at(1), &nobody), EntryError::NotEntitled { needed: "the operator", .. }));
+    let members = [(Use::Member, 1), (Use::Member, 2), (Use::Member, 3)];
+    let not_delegates = street.verified(body.clone(), OPERATOR, &members);
+    assert!(matches!(street.refusal(at(1), &not_delegates), EntryError::NotEntitled { .. }));
+    let admitted = street.verified(body, OPERATOR, &TERMS[1..]);
+    street.block(at(1), &[admitted]);
+    assert_eq!(street.ledger.member(&home(5)).unwrap().admission, admission(5));
+    assert_eq!(street.ledger.members().len(), 5);
+    let entries = [street.read(5, -1, 0, 0), street.read(5, 0, 10, 0)];
+    street.after(16, &entries);
+    street.after(30, &[]);
+    assert_eq!(street.settled(5, 0).metered.unwrap().import, wh(10));
+}
+
+#[test]
+fn an_admission_of_a_member_an_unknown_node_or_a_key_in_use_is_refused() {
+    let mut street = Fixture::new(4);
+    let mut refused = |change: &dyn Fn(&mut ledger::Admission)| {
+        let mut admission = admission(5);
+        change(&mut admission);
+        let entry = street.verified(Body::Admission(admission), OPERATOR, &TERMS);
+        street.refusal(at(1), &entry)
+    };
+    assert_eq!(refused(&|new| new.home = home(1)), EntryError::AlreadyMember { home: home(1) });
+    assert!(matches!(
+        refused(&|new| new.node = energy::NodeId::new("f9").unwrap()),
+        EntryError::UnknownNode { .. }
+    ));
+    assert!(matches!(refused(&|new| new.owner.clear()), EntryError::Malformed { .. }));
+    assert!(matches!(
+        refused(&|new| new.meter.serial = registration(1, 0).serial),
+        EntryError::Malformed { .. }
+    ));
+    for taken in [(Use::Reading, 1), (Use::Network, 2), OPERATOR, METERING, (Use::Role, 5), (Use::Term, 1)] {
+        let key = key(taken).public();
+        assert_eq!(refused(&|new| new.keys.member = key), EntryError::KeyInUse { key });
+    }
+    let own = key((Use::Reading, 5)).public();
+    assert_eq!(refused(&|new| new.keys.member = own), EntryError::KeyInUse { key: own });
+}
+
+#[test]
+fn a_rotated_key_signs_from_then_on_and_the_old_one_never_again() {
+    let mut street = Fixture::new(2);
+    street.baselines(2);
+    let old = admission(1).keys;
+    let keys = MemberKeys {
+        member: key((Use::Member, 101)).public(),
+        reading: key((Use::Reading, 101)).public(),
+        ..old
+    };
+    let rotation = Body::KeyRotation { home: home(1), keys };
+    let foreign = street.verified(rotation.clone(), (Use::Member, 2), &[]);
+    assert!(matches!(
+        street.refusal(at(2), &foreign),
+        EntryError::NotEntitled { needed: "the member's present key", .. }
+    ));
+    let own = street.verified(rotation, (Use::Member, 1), &[]);
+    let by_old = street.read(1, 0, 10, 0);
+    street.block(at(2), &[own]);
+    assert!(matches!(street.refusal(at(16), &by_old), EntryError::NotEntitled { kind: "reading", .. }));
+    let Body::Reading { reading, .. } = by_old.entry().body.clone() else { unreachable!() };
+    let by_new = street.verified(Body::Reading { home: Some(home(1)), reading }, (Use::Reading, 101), &[]);
+    street.after(16, std::slice::from_ref(&by_new));
+    assert_eq!(street.ledger.last_number(&keys.reading, Stream::Readings), by_new.entry().number);
+    // A key means one purpose of one member, for ever.
+    for (number, signer) in [(1, 101), (2, 2)] {
+        let keys =
+            MemberKeys { member: old.member, ..street.ledger.member(&home(number)).unwrap().admission.keys };
+        let back =
+            street.verified(Body::KeyRotation { home: home(number), keys }, (Use::Member, signer), &[]);
+        assert_eq!(street.refusal(at(17), &back), EntryError::KeyInUse { key: old.member });
+    }
+    let swapped = MemberKeys { member: keys.reading, reading: keys.member, network: keys.network };
+    let swap = street.verified(Body::KeyRotation { home: home(1), keys: swapped }, (Use::Member, 101), &[]);
+    assert_eq!(street.refusal(at(17), &swap), EntryError::KeyInUse { key: keys.reading });
+}
+
+#[test]
+fn a_member_signs_at_most_64_entries_an_hour_readings_apart() {
+    let mut street = Fixture::new(2);
+    street.baselines(2);
+    let limits = || Body::StandingLimits { home: home(1), limits: ledger::StandingLimits::default() };
+    let entries: Vec<_> = (0..65).map(|_| street.verified(limits(), (Use::Member, 1), &[])).collect();
+    let proposed = street.propose(at(16), &entries);
+    assert_eq!(proposed.refused, [(entries[64].id(), EntryError::Quota { max: 64 })]);
+    let reading = street.read(1, 0, 1, 0);
+    assert!(street.ledger.check(&reading, at(17)).is_ok());
+    assert_eq!(street.refusal(at(59), &entries[64]), EntryError::Quota { max: 64 });
+    assert!(street.ledger.check(&entries[64], at(60)).is_ok(), "the next hour");
+    // Roles are not members: a treasurer books a hundred deposits at once.
+    let deposit = |n: u32| Body::Deposit {
+        home: Some(home(1)),
+        amount: energy::Balance::new(1),
+        reference: n.to_string(),
+    };
+    let deposits: Vec<_> = (0..100).map(|n| street.verified(deposit(n), TREASURER, &[])).collect();
+    street.block(at(17), &deposits);
+}
+
+fn fault(change: impl FnOnce(&mut Genesis)) -> GenesisError {
+    let mut genesis = genesis(4);
+    change(&mut genesis);
+    Ledger::genesis(&genesis).unwrap_err()
+}
+
+#[test]
+fn a_bad_genesis_is_refused_and_the_fault_named() {
+    let says = |error: GenesisError, text: &str| assert!(error.to_string().contains(text), "{error}");
+    says(fault(|of| of.name.clear()), "name must have");
+    says(fault(|of| of.currency = "cny".to_owned()), "ISO 4217");
+    says(fault(|of| of.due_after_ms = 899_999), "between 15 minutes and 5 days");
+    says(fault(|of| of.due_after_ms = 432_000_001), "between 15 minutes and 5 days");
+    says(fault(|of| of.caps.price_max = energy::Price::new(1_000_000_001)), "caps.price_min");
+    says(fault(|of| of.tariff = tariff(1_000_001, 0)), "outside caps");
+    says(fault(|of| of.tariff = tariff(100, 101)), "below its export_price");
+    says(fault(|of| of.supplier_credit = energy::Balance::new(-1)), "supplier_credit");
+    says(fault(|of| of.supplier_credit = energy::Balance::new(i64::MAX)), "supplier_credit");
+    says(fault(|of| of.roles.auditor = of.roles.operator), "different keys");
+    says(fault(|of| of.root_meter.as_mut().unwrap().key = of.roles.treasurer), "different keys");
+    says(fault(|of| of.network[1].fee_down = energy::Price::new(999_999_999)), "network fees of a path");
+    says(fault(|of| of.network.clear()), "at least one node");
+    says(fault(|of| of.members[1].admission.home = home(1)), "home h001 stands twice");
+    says(fault(|of| of.members[1].admission.node = energy::NodeId::new("x").unwrap()), "does not exist");
+    says(fault(|of| of.members[1].admission.owner.clear()), "must name its owner");
+    says(fault(|of| of.members[1].admission.owner = "x".repeat(65)), "must name its owner");
+    says(fault(|of| of.members[1].admission.meter = registration(1, 0)), "serial of another home");
+    says(fault(|of| of.members[1].deposit = energy::Balance::new(-1)), "negative deposit");
+    says(
+        fault(|of| of.members.iter_mut().for_each(|m| m.deposit = energy::Balance::new(i64::MAX / 3))),
+        "4 billion",
+    );
+    says(fault(|of| of.members[1].admission.keys = admission(1).keys), "key that stands elsewhere");
+    says(fault(|of| of.members[1].admission.keys.member = of.roles.operator), "key that stands elsewhere");
+    says(fault(|of| of.delegates[0].home = home(9)), "delegate but no member");
+    says(fault(|of| of.delegates[0].key = of.delegates[1].key), "distinct consensus keys");
+    says(fault(|of| of.delegates.clear()), "1 to 31 homes");
+    says(fault(|of| of.members = vec![of.members[0].clone(); 1025]), "more than 1024 members");
+}

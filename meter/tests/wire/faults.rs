@@ -1,0 +1,289 @@
+//! A device that answers late, short, cut, to another question, or not at all: always a typed error, never a wrong
+//! value, and the right value again as soon as it behaves.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use energy::WattHours;
+use meter::{Meter, MeterError};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::{AMPLE, meter_at};
+
+/// Long for a device on this machine, however busy it is.
+const TIMEOUT: Duration = Duration::from_millis(500);
+
+/// What the device does with one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Act {
+    Right,
+    /// The right answer, after the client has given up.
+    Late,
+    /// Two registers fewer, or more, than asked for.
+    Short,
+    Long,
+    /// The right answer without its last two bytes.
+    Cut,
+    /// The right answer to another transaction.
+    OtherTransaction,
+    /// The right answer from another unit.
+    OtherUnit,
+    /// Bytes that are no Modbus at all.
+    Noise,
+    /// Closes the connection.
+    Close,
+    /// Refuses with this exception code.
+    Exception(u8),
+    /// Accepts the question and says nothing.
+    Nothing,
+}
+
+/// A device with the energy registers of an SDM630 holding 3456.789 and 2.5 kWh, scripted by what it does with the
+/// n-th energy request; the serial number is always answered. After the script it behaves.
+struct Device {
+    address: SocketAddr,
+    asked: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Device {
+    async fn start(script: Vec<Act>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (asked, connections) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let device = Self { address, asked: Arc::clone(&asked), connections: Arc::clone(&connections) };
+        let script = Arc::new(script);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(serve(stream, Arc::clone(&script), Arc::clone(&asked)));
+            }
+        });
+        device
+    }
+
+    fn meter(&self) -> Meter {
+        meter_at(self.address, "eastron-sdm630", TIMEOUT)
+    }
+}
+
+async fn serve(mut stream: TcpStream, script: Arc<Vec<Act>>, asked: Arc<AtomicUsize>) {
+    let mut request = [0; 12];
+    while stream.read_exact(&mut request).await.is_ok() {
+        let is_serial = request[7] == 3;
+        let act = if is_serial {
+            Act::Right
+        } else {
+            script.get(asked.fetch_add(1, Ordering::SeqCst)).copied().unwrap_or(Act::Right)
+        };
+        if act == Act::Late {
+            tokio::time::sleep(TIMEOUT * 2).await;
+        }
+        let answer = answer(&request, act);
+        if stream.write_all(&answer).await.is_err() || act == Act::Close {
+            return;
+        }
+    }
+}
+
+/// The bytes of the answer to `request`.
+fn answer(request: &[u8; 12], act: Act) -> Vec<u8> {
+    let (transaction, unit, function) = ([request[0], request[1]], request[6], request[7]);
+    let mut words: Vec<u16> = if function == 3 {
+        vec![321, 3067]
+    } else {
+        [3_456.789f32, 2.5]
+            .iter()
+            .flat_map(|kwh| [kwh.to_bits() >> 16, kwh.to_bits() & 0xFFFF])
+            .map(|it| u16::try_from(it).unwrap())
+            .collect()
+    };
+    match act {
+        Act::Nothing | Act::Close => return Vec::new(),
+        Act::Noise => return b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
+        Act::Exception(code) => return frame(transaction, unit, &[function | 0x80, code]),
+        Act::Short => words.truncate(2),
+        Act::Long => words.extend([0, 0]),
+        _ => {}
+    }
+    let mut body = vec![function, u8::try_from(words.len() * 2).unwrap()];
+    body.extend(words.iter().flat_map(|word| word.to_be_bytes()));
+    match act {
+        Act::OtherTransaction => frame([transaction[0] ^ 0x40, transaction[1]], unit, &body),
+        Act::OtherUnit => frame(transaction, unit ^ 3, &body),
+        Act::Cut => {
+            let whole = frame(transaction, unit, &body);
+            whole[..whole.len() - 2].to_vec()
+        }
+        _ => frame(transaction, unit, &body),
+    }
+}
+
+fn frame(transaction: [u8; 2], unit: u8, body: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(body.len() + 1).unwrap().to_be_bytes();
+    [&transaction[..], &[0, 0], &length, &[unit], body].concat()
+}
+
+/// The right registers, from a device that behaves again.
+async fn assert_right(meter: &Meter) {
+    let energy = meter.read_energy(AMPLE).await.unwrap();
+    assert_eq!((energy.import, energy.export), (WattHours::new(3_456_789), WattHours::new(2_500)));
+}
+
+/// The error of a first read under `act`, and the right value right after it on a fresh connection.
+async fn error_of(act: Act) -> MeterError {
+    let device = Device::start(vec![act]).await;
+    let meter = device.meter();
+    let error = meter.read_energy(AMPLE).await.unwrap_err();
+    let began = Instant::now();
+    assert_right(&meter).await;
+    assert!(began.elapsed() < Duration::from_secs(5));
+    assert_eq!(
+        device.connections.load(Ordering::SeqCst),
+        2,
+        "after {act:?} the connection must be a fresh one"
+    );
+    error
+}
+
+#[tokio::test]
+async fn a_late_answer_is_silence_and_never_the_answer_to_the_next_question() {
+    assert!(matches!(error_of(Act::Late).await, MeterError::Silent { unit: 1, waited_ms: 500, .. }));
+}
+
+#[tokio::test]
+async fn an_answer_of_another_length_is_discarded() {
+    assert!(matches!(error_of(Act::Short).await, MeterError::BadLength { register: 0x48, asked: 4, got: 2 }));
+    assert!(matches!(error_of(Act::Long).await, MeterError::BadLength { register: 0x48, asked: 4, got: 6 }));
+}
+
+#[tokio::test]
+async fn a_cut_answer_noise_and_no_answer_are_silence() {
+    assert!(matches!(error_of(Act::Noise).await, MeterError::Silent { .. }));
+    assert!(matches!(error_of(Act::Cut).await, MeterError::Silent { .. }));
+    assert!(matches!(error_of(Act::Nothing).await, MeterError::Silent { .. }));
+}
+
+#[tokio::test]
+async fn an_answer_to_another_question_breaks_the_connection() {
+    for act in [Act::OtherTransaction, Act::OtherUnit, Act::Close] {
+        let error = error_of(act).await;
+        assert!(matches!(error, MeterError::Broken { .. }), "{act:?}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_keeps_the_connection() {
+    let device = Device::start(vec![Act::Exception(2)]).await;
+    let meter = device.meter();
+    let error = meter.read_energy(AMPLE).await.unwrap_err();
+    assert!(matches!(error, MeterError::Refused { function: 4, register: 0x48, code: 2 }), "{error:?}");
+    assert_right(&meter).await;
+    assert_eq!(device.connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_busy_meter_is_asked_again_within_the_deadline_and_no_longer() {
+    let device = Device::start(vec![Act::Exception(6), Act::Exception(5)]).await;
+    let began = Instant::now();
+    assert_right(&device.meter()).await;
+    assert!(began.elapsed() >= Duration::from_millis(500), "two pauses of 250 ms");
+    assert_eq!((device.asked.load(Ordering::SeqCst), device.connections.load(Ordering::SeqCst)), (3, 1));
+
+    let device = Device::start(vec![Act::Exception(6); 100]).await;
+    let error = device.meter().read_energy(Duration::from_millis(600)).await.unwrap_err();
+    assert!(matches!(error, MeterError::Refused { code: 6, .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_connection_that_died_unnoticed_costs_no_read() {
+    let device = Device::start(vec![Act::Right, Act::Close]).await;
+    let meter = device.meter();
+    assert_right(&meter).await;
+    assert_right(&meter).await;
+    assert_eq!(device.connections.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_failing_meter_is_left_alone_for_live_reads_but_not_at_a_boundary() {
+    let device = Device::start(vec![Act::Nothing; 3]).await;
+    let meter = device.meter();
+    assert!(matches!(meter.read_live(AMPLE).await, Err(MeterError::Silent { .. })));
+    let asked = device.asked.load(Ordering::SeqCst);
+    let error = meter.read_live(AMPLE).await.unwrap_err();
+    assert!(matches!(error, MeterError::Resting { failures: 1, .. }), "{error:?}");
+    assert_eq!(device.asked.load(Ordering::SeqCst), asked, "left alone");
+    assert!(matches!(meter.read_energy(AMPLE).await, Err(MeterError::Silent { .. })));
+    assert!(device.asked.load(Ordering::SeqCst) > asked);
+}
+
+#[tokio::test]
+async fn a_port_without_a_listener_is_unreachable_with_the_likely_cause() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let error = meter_at(address, "eastron-sdm630", TIMEOUT).read_energy(AMPLE).await.unwrap_err();
+    assert!(matches!(error, MeterError::Unreachable { .. }), "{error:?}");
+    assert!(error.to_string().contains("nothing listens on that port"), "{error}");
+}
+
+#[tokio::test]
+async fn a_request_never_outlives_its_deadline_and_the_queue_is_bounded() {
+    let device = Device::start(vec![Act::Nothing; 1_000]).await;
+    let meter = meter_at(device.address, "eastron-sdm630", AMPLE);
+    let began = Instant::now();
+    let reads: Vec<_> = (0..20)
+        .map(|_| {
+            tokio::spawn({
+                let meter = meter.clone();
+                async move { meter.read_energy(Duration::from_millis(400)).await }
+            })
+        })
+        .collect();
+    let mut busy = 0;
+    for read in reads {
+        match read.await.unwrap().unwrap_err() {
+            MeterError::Busy { waiting: 8, .. } => busy += 1,
+            MeterError::Late { .. } | MeterError::Silent { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!((1..20).contains(&busy), "{busy} refused");
+}
+
+/// A hundred reads of a device that misbehaves at every other one: each is right or an error.
+#[tokio::test]
+async fn no_value_read_from_a_misbehaving_meter_is_ever_wrong() {
+    let bad = [
+        Act::Late,
+        Act::Short,
+        Act::Cut,
+        Act::OtherTransaction,
+        Act::Close,
+        Act::Long,
+        Act::Noise,
+        Act::Exception(4),
+    ];
+    let script: Vec<Act> =
+        (0..100).map(|n| if n % 2 == 0 { Act::Right } else { bad[n / 2 % bad.len()] }).collect();
+    let device = Device::start(script).await;
+    let meter = device.meter();
+    let (mut right, mut failed) = (0, 0);
+    while device.asked.load(Ordering::SeqCst) < 100 {
+        match meter.read_energy(AMPLE).await {
+            Ok(energy) => {
+                assert_eq!(
+                    (energy.import, energy.export),
+                    (WattHours::new(3_456_789), WattHours::new(2_500))
+                );
+                right += 1;
+            }
+            Err(_) => failed += 1,
+        }
+    }
+    assert!(right >= 50 && failed >= 10, "{right} right, {failed} failed");
+}

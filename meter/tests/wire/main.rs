@@ -1,0 +1,6 @@
+//! The meter layer on real sockets: against servers and clients that nobody here wrote, and against a scripted device
+//! that does everything wrong.
+
+mod faults;
+mod support;
+mod third_party;

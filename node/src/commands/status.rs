@@ -1,0 +1,106 @@
+//! `commonwatt status`: one look at a running node through its API.
+
+use std::path::Path;
+
+use api::{Client, ClientError, Status};
+use serde_json::json;
+
+use super::{CommandError, files, out};
+use crate::cli::{Exit, Output, StatusArgs};
+use crate::config::Config;
+use crate::identity::Identity;
+
+/// No token file is longer, in bytes.
+const TOKEN_BYTES_MAX: u64 = 1024;
+
+/// Asks the node and prints what it says.
+///
+/// # Errors
+/// [`CommandError`], with its own exit code if nobody answers.
+pub(super) async fn status(args: StatusArgs, output: Output) -> Result<Exit, CommandError> {
+    let (url, token) = address(&args)?;
+    let client = Client::new(&url, &token).map_err(|error| refused(&error))?;
+    let status = client.status().await.map_err(|error| refused(&error))?;
+    match output {
+        Output::Json => out::json(&json!(status)),
+        Output::Text => print(&status),
+    }
+    Ok(if status.syncing { Exit::NotReady } else { Exit::Ok })
+}
+
+fn refused(error: &ClientError) -> CommandError {
+    let exit = match error {
+        ClientError::Unreachable { .. } => Exit::Unreachable,
+        ClientError::BadAddress { .. } => Exit::Usage,
+        _ => Exit::Failed,
+    };
+    CommandError::Other { exit, message: error.to_string() }
+}
+
+fn address(args: &StatusArgs) -> Result<(String, String), CommandError> {
+    if let Some(path) = &args.config {
+        let config = Config::load(path)?;
+        let identity = Identity::load(&config.data_dir)?;
+        return Ok((local_url(config.api.listen), identity.api_token().to_owned()));
+    }
+    let token =
+        files::read_text(args.token_file.as_deref().unwrap_or(Path::new("api.token")), TOKEN_BYTES_MAX)?;
+    Ok((args.connect.clone().unwrap_or_default(), token.trim().to_owned()))
+}
+
+/// How a program on this machine reaches an API that listens at `listen`.
+fn local_url(mut listen: std::net::SocketAddr) -> String {
+    if listen.ip().is_unspecified() {
+        let local: std::net::IpAddr = if listen.is_ipv4() {
+            std::net::Ipv4Addr::LOCALHOST.into()
+        } else {
+            std::net::Ipv6Addr::LOCALHOST.into()
+        };
+        listen.set_ip(local);
+    }
+    format!("http://{listen}")
+}
+
+fn print(status: &Status) {
+    let role = if status.delegate { "delegate" } else { "member" };
+    let power = status.power.as_ref().map_or_else(
+        || "never read".to_owned(),
+        |power| {
+            format!(
+                "{} W, {:.1} s ago",
+                power.w,
+                std::time::Duration::from_millis(power.age_ms).as_secs_f32()
+            )
+        },
+    );
+    let finality = status.finality.map_or_else(
+        || "no block yet".to_owned(),
+        |finality| {
+            format!("p50 {} ms, p99 {} ms over {} blocks", finality.p50_ms, finality.p99_ms, finality.blocks)
+        },
+    );
+    let sync = if status.syncing { ", syncing" } else { "" };
+    let rows = [
+        ("community", format!("{} (chain {})", status.name, status.chain)),
+        ("home", format!("{}, {role}, {} delegates", status.home, status.delegates)),
+        ("market time", format!("{} (speed {})", status.market_time, status.speed)),
+        ("height", format!("{} at {}{sync}", status.height, status.head_time)),
+        ("finality", finality),
+        ("power", power),
+        ("peers", status.peers.to_string()),
+        ("version", status.version.clone()),
+    ];
+    rows.iter().for_each(|(name, value)| out::line(&format!("{name:<12} {value}")));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_api_on_every_interface_is_asked_on_this_machine() {
+        assert_eq!(local_url("0.0.0.0:8480".parse().unwrap()), "http://127.0.0.1:8480");
+        assert_eq!(local_url("[::]:8480".parse().unwrap()), "http://[::1]:8480");
+        assert_eq!(local_url("192.168.1.10:80".parse().unwrap()), "http://192.168.1.10:80");
+    }
+}

@@ -1,0 +1,87 @@
+//! Moving the day on: the clock stands at each interval's end until what is due there is final at every node.
+
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use energy::Interval;
+
+use super::dataset::QUARTERS_PER_DAY;
+use super::street::Street;
+use super::view::View;
+use crate::cli::DemoArgs;
+use crate::clock::Clock;
+
+/// How often the nodes' progress is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Nothing final for so long means that the street is stuck, not slow.
+const STUCK_AFTER: Duration = Duration::from_secs(120);
+
+/// Runs the day: until its last interval is settled with `--once`, else until Ctrl-C or the end of the recording.
+///
+/// # Errors
+/// If a node stopped by itself, or nothing becomes final any more.
+pub async fn drive(street: &Street, args: &DemoArgs, view: &mut View) -> anyhow::Result<()> {
+    tokio::select! {
+        done = run_intervals(street, args, view) => done,
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted?;
+            view.interrupted();
+            Ok(())
+        }
+    }
+}
+
+async fn run_intervals(street: &Street, args: &DemoArgs, view: &mut View) -> anyhow::Result<()> {
+    // The registers at the first interval's start are everybody's baseline.
+    wait_until_final(street, street.first.index(), view).await?;
+    let mut interval = street.first;
+    // With the default deadline of one interval, the last of a day is settled one interval past midnight.
+    let last = if args.once { QUARTERS_PER_DAY + 1 } else { street.intervals };
+    for position in 0..last.min(street.intervals) {
+        run_to_end_of(street, interval, position).await;
+        wait_until_final(street, interval.next().index(), view).await?;
+        interval = interval.next();
+    }
+    Ok(())
+}
+
+/// Lets the clock run to the interval's end. The meters latch their registers a moment before, so that nobody who reads
+/// at the boundary finds the registers of the interval before.
+async fn run_to_end_of(street: &Street, interval: Interval, position: usize) {
+    let latch = interval.end().minus_ms(1);
+    street.clock.run_until(latch);
+    while street.clock.market() < latch {
+        tokio::time::sleep(street.clock.wall_until(latch).max(Duration::from_millis(1))).await;
+    }
+    street.latch(position);
+    street.clock.run_until(interval.end());
+}
+
+/// Waits until every node has a reading of its own for the interval before `index` in a final block, and has settled all
+/// whose deadline has passed.
+async fn wait_until_final(street: &Street, index: u64, view: &mut View) -> anyhow::Result<()> {
+    let mut since = Instant::now();
+    let mut seen = 0;
+    loop {
+        let now = street.clock.market();
+        let (mut ready, mut heights) = (true, 0);
+        for progress in street.progress() {
+            if let Some(reason) = progress.halted {
+                bail!("a node stopped: {reason}");
+            }
+            heights += progress.height;
+            ready &= progress.read_until >= index && progress.next_deadline > now;
+        }
+        view.update(street)?;
+        if ready {
+            return Ok(());
+        }
+        if heights != seen {
+            (seen, since) = (heights, Instant::now());
+        }
+        if since.elapsed() > STUCK_AFTER {
+            bail!("no block became final for {} s at market time {now}", STUCK_AFTER.as_secs());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}

@@ -1,0 +1,446 @@
+//! The engine: the one thread that owns a node's replica, its ledger database and its consensus log, and carries out what
+//! the replica asks for, in order.
+//!
+//! It is a plain thread and not a task because it waits for the disk: a record is durable before the message that it
+//! backs leaves, a block is durable before anything of the next height. Everything else talks to it by one bounded queue.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use api::{BlockRow, Event, IntervalRow, Time};
+use consensus::message::{Message, SYNC_BLOCKS_MAX};
+use consensus::{Commit, Effect, Input, Now, Origin, Replica, Timer};
+use energy::{HomeId, Timestamp, midpoint_floor};
+use ledger::{Block, Body, EntryId, IntervalOutcome, Ledger, Outcome, PublicKey};
+use market::Account;
+use tokio::sync::{mpsc, watch};
+
+use crate::clock::Clock;
+use crate::http::{Live, Role};
+use crate::metering::Fate;
+use crate::network::{DIRECT_BYTES_MAX, NetworkHandle, Topic};
+use crate::store::StoreError;
+use crate::store::ledger_db::LedgerDb;
+use crate::store::log_file::LogFile;
+
+/// What waits for the engine at the most. Beyond it messages are dropped: consensus repeats what matters, and the
+/// journal keeps a home's own readings until they are final.
+const QUEUE_MAX: usize = 8192;
+/// What an answer of blocks takes besides their bytes.
+const SERVE_ROOM: usize = 16_384;
+/// Longest sleep without a timer.
+const IDLE: Duration = Duration::from_millis(500);
+
+/// What the engine is told.
+#[derive(Debug)]
+pub enum Command {
+    /// A direct message from a member.
+    Message {
+        /// Network key of the sender.
+        from: PublicKey,
+        /// What it said.
+        bytes: Vec<u8>,
+    },
+    /// Something gossiped.
+    Gossip {
+        /// Network key of the neighbour that relayed it.
+        from: PublicKey,
+        /// What about.
+        topic: Topic,
+        /// What it said.
+        bytes: Vec<u8>,
+    },
+    /// An entry of this node's own.
+    Submit(Vec<u8>),
+    /// A member is connected.
+    PeerUp(PublicKey),
+    /// A member is gone.
+    PeerDown(PublicKey),
+    /// Stop cleanly.
+    Stop,
+}
+
+/// How far the node is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Height of the last final block.
+    pub height: u64,
+    /// Its market time.
+    pub head_time: Timestamp,
+    /// Index of the first interval that is not settled.
+    pub next_to_settle: u64,
+    /// When that interval settles.
+    pub next_deadline: Timestamp,
+    /// Index after the last interval for which this node's meters have a reading in a final block, since the start.
+    pub read_until: u64,
+    /// Why the engine stopped by itself, if it did.
+    pub halted: Option<String>,
+}
+
+/// The way to the engine. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct EngineHandle {
+    commands: SyncSender<Command>,
+}
+
+impl EngineHandle {
+    /// Hands over an entry of this node's own; it is sent until it is final. If the queue is full it is dropped here and
+    /// comes again from the journal at the next start.
+    pub fn submit(&self, entry: Vec<u8>) {
+        self.tell(Command::Submit(entry));
+    }
+
+    /// Tells the engine something; false if it is gone or has too much to do.
+    pub fn tell(&self, command: Command) -> bool {
+        match self.commands.try_send(command) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_)) => {
+                tracing::warn!("the engine has too much to do; a message was dropped");
+                false
+            }
+            Err(TrySendError::Disconnected(_)) => false,
+        }
+    }
+}
+
+/// What the engine works with.
+pub struct EngineParts {
+    /// The core.
+    pub replica: Replica,
+    /// Where blocks are kept.
+    pub db: LedgerDb,
+    /// What the delegate said.
+    pub log: LogFile,
+    /// The other members.
+    pub network: NetworkHandle,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What is shown.
+    pub live: Arc<Live>,
+    /// This home.
+    pub home: HomeId,
+    /// Where to tell the fate of entries, by the key that signed them.
+    pub fates: Vec<(PublicKey, mpsc::Sender<Fate>)>,
+    /// Where the monotonic wall clock counts from.
+    pub started: Instant,
+}
+
+/// The engine.
+struct Engine {
+    parts: EngineParts,
+    timers: BTreeMap<Timer, Instant>,
+    members: Members,
+    progress: watch::Sender<Progress>,
+    /// For each of the keys in `fates`: index after the last interval read and final.
+    read_until: Vec<u64>,
+    halted: bool,
+}
+
+/// Starts the engine's thread.
+///
+/// # Errors
+/// If the system gives no thread.
+pub fn spawn(
+    parts: EngineParts,
+) -> std::io::Result<(EngineHandle, watch::Receiver<Progress>, JoinHandle<()>)> {
+    let (commands, inbox) = sync_channel(QUEUE_MAX);
+    let members = Members::of(parts.replica.ledger());
+    let (progress, watching) = watch::channel(Progress::default());
+    let name = format!("engine-{}", parts.home);
+    let read_until = vec![0; parts.fates.len()];
+    let mut engine = Engine { parts, timers: BTreeMap::new(), members, progress, read_until, halted: false };
+    let thread = std::thread::Builder::new().name(name).spawn(move || engine.run(&inbox))?;
+    Ok((EngineHandle { commands }, watching, thread))
+}
+
+impl Engine {
+    fn run(&mut self, inbox: &Receiver<Command>) {
+        self.show();
+        self.step(Input::Start);
+        while !self.halted {
+            let wait = self.timers.values().min().map_or(IDLE, |at| at.saturating_duration_since(Instant::now()));
+            match inbox.recv_timeout(wait.min(IDLE)) {
+                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(command) => self.take(command),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            self.fire();
+        }
+        if !self.halted {
+            self.step(Input::Stop);
+        }
+    }
+
+    fn take(&mut self, command: Command) {
+        let home_of = |key| self.members.home_of(key);
+        let input = match command {
+            Command::Message { from, bytes } => home_of(&from).map(|from| Input::Message { from, bytes }),
+            Command::Gossip { from, topic: Topic::Entries, bytes } => {
+                home_of(&from).map(|from| Input::Entry { bytes, origin: Origin::Peer(from) })
+            }
+            Command::Gossip { from, topic: Topic::Finals, bytes } => {
+                home_of(&from).map(|from| Input::Final { from, bytes })
+            }
+            Command::Submit(bytes) => Some(Input::Entry { bytes, origin: Origin::Own }),
+            Command::PeerUp(key) => home_of(&key).map(Input::PeerUp),
+            Command::PeerDown(key) => home_of(&key).map(Input::PeerDown),
+            Command::Stop => None,
+        };
+        if let Some(input) = input {
+            self.step(input);
+        }
+    }
+
+    /// Runs the timers that are due, the earliest first.
+    fn fire(&mut self) {
+        loop {
+            let now = Instant::now();
+            let due = self.timers.iter().filter(|(_, at)| **at <= now).min_by_key(|(_, at)| **at);
+            let Some(timer) = due.map(|(timer, _)| *timer) else { return };
+            self.timers.remove(&timer);
+            self.step(Input::Timer(timer));
+            if self.halted {
+                return;
+            }
+        }
+    }
+
+    fn now(&self) -> Now {
+        let wall_ms = u64::try_from(self.parts.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Now { market: self.parts.clock.market(), wall_ms }
+    }
+
+    fn step(&mut self, input: Input) {
+        for effect in self.parts.replica.step(self.now(), input) {
+            if let Err(error) = self.carry_out(effect) {
+                // What the disk holds is not known any more: saying anything now could contradict it.
+                self.halt(format!("{:#}", anyhow::Error::from(error)));
+            }
+            if self.halted {
+                return;
+            }
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) -> Result<(), StoreError> {
+        match effect {
+            Effect::AppendLog(record) => self.parts.log.append(&record)?,
+            Effect::SyncLog => self.parts.log.sync()?,
+            Effect::TrimLog(kept) => self.parts.log.trim(&kept)?,
+            Effect::SendTo { to, bytes } => self.send(&to, bytes),
+            Effect::ToDelegates(bytes) => self.to_delegates(&bytes),
+            Effect::GossipEntry(bytes) => self.gossip(Topic::Entries, bytes),
+            Effect::GossipFinal(bytes) => self.gossip(Topic::Finals, bytes),
+            Effect::SetTimer { timer, after_ms } => {
+                self.timers.insert(timer, Instant::now() + Duration::from_millis(after_ms));
+            }
+            Effect::ClearTimer(timer) => {
+                self.timers.remove(&timer);
+            }
+            Effect::Commit(commit) => self.commit(&commit)?,
+            Effect::ServeBlocks { to, from_height, max_bytes } => self.serve(&to, from_height, max_bytes)?,
+            Effect::Refused { entry, reason, origin } => self.refused(entry, reason, &origin),
+            Effect::Evidence(evidence) => tracing::error!(?evidence, "a delegate contradicted itself"),
+            Effect::Halt { reason } => self.halt(reason),
+            Effect::Note { text } => tracing::info!(home = %self.parts.home, "{text}"),
+        }
+        Ok(())
+    }
+
+    /// Stores the block; then tells everybody who waits for it.
+    fn commit(&mut self, commit: &Commit) -> Result<(), StoreError> {
+        #[cfg(debug_assertions)]
+        abort_if_asked(commit.executed.block.header.height);
+        let wall_ms = self.unix_ms();
+        self.parts.db.commit(&commit.executed, &commit.certificate, commit.finality_ms, wall_ms)?;
+        let block = &commit.executed.block;
+        if block.entries.iter().any(|entry| changes_members(&entry.entry().body)) {
+            self.members = Members::of(&commit.executed.ledger);
+            self.parts.network.set_members(self.members.keys());
+        }
+        self.tell_fates(block);
+        self.publish(commit);
+        Ok(())
+    }
+
+    /// Tells the meters' tasks which of their entries are final.
+    fn tell_fates(&mut self, block: &Block) {
+        for (position, (key, fates)) in self.parts.fates.iter().enumerate() {
+            let own = block.entries.iter().filter(|entry| entry.entry().signer == *key);
+            let mut ids = Vec::new();
+            for entry in own {
+                ids.push(entry.id());
+                if let (Body::Reading { reading, .. }, Some(until)) =
+                    (&entry.entry().body, self.read_until.get_mut(position))
+                {
+                    *until = (*until).max(reading.interval.index().saturating_add(1));
+                }
+            }
+            if !ids.is_empty() {
+                let fate = Fate::Final { height: block.header.height, ids };
+                if fates.try_send(fate).is_err() {
+                    tracing::debug!("the meter's task is busy; its journal is confirmed at the next start");
+                }
+            }
+        }
+    }
+
+    /// Shows the block and what it settled.
+    fn publish(&self, commit: &Commit) {
+        let (block, live) = (&commit.executed.block, &self.parts.live);
+        live.publish(Event::Block(BlockRow {
+            height: block.header.height,
+            id: block.id().to_string(),
+            time: Time(block.header.time),
+            round: commit.certificate.round,
+            entries: u32::try_from(block.entries.len()).unwrap_or(u32::MAX),
+            finality_ms: commit.finality_ms,
+        }));
+        for outcome in &commit.executed.outcomes {
+            if let Outcome::Interval(interval) = outcome {
+                live.publish(Event::Interval(interval_row(interval, block)));
+            }
+        }
+        self.show();
+    }
+
+    /// Brings what is shown and waited for up to date.
+    fn show(&self) {
+        let ledger = self.parts.replica.ledger();
+        let (home, live) = (&self.parts.home, &self.parts.live);
+        let account = Account::Home(home.clone());
+        live.set_obligations(ledger.claim(&account, &Account::Supplier).get(), ledger.reserved(home).get());
+        live.set_role(Role {
+            delegate: ledger.delegates().of_home(home).is_some(),
+            delegates: u32::try_from(ledger.delegates().len()).unwrap_or(u32::MAX),
+            syncing: self.parts.replica.is_syncing(),
+        });
+        self.progress.send_replace(Progress {
+            height: ledger.height(),
+            head_time: ledger.head_time(),
+            next_to_settle: ledger.next_to_settle().index(),
+            next_deadline: ledger.next_deadline(),
+            read_until: self.read_until.iter().copied().min().unwrap_or(u64::MAX),
+            halted: None,
+        });
+    }
+
+    /// An entry of ours can never stand on the ledger, or somebody else's was refused.
+    fn refused(&self, id: EntryId, reason: String, origin: &Origin) {
+        if *origin != Origin::Own {
+            tracing::debug!(entry = %id, reason, "an entry was refused");
+            return;
+        }
+        for (_, fates) in &self.parts.fates {
+            if fates.try_send(Fate::Refused { id, reason: reason.clone() }).is_err() {
+                tracing::warn!(entry = %id, reason, "an entry of ours was refused");
+            }
+        }
+    }
+
+    /// Hands out final blocks to a member that was away.
+    fn serve(&self, to: &HomeId, from_height: u64, max_bytes: u32) -> Result<(), StoreError> {
+        let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX).min(DIRECT_BYTES_MAX - SERVE_ROOM);
+        let mut blocks = self.parts.db.blocks_from(from_height, max_bytes)?;
+        blocks.truncate(SYNC_BLOCKS_MAX);
+        if !blocks.is_empty() {
+            self.send(to, Message::SyncResponse(blocks).to_bytes());
+        }
+        Ok(())
+    }
+
+    fn send(&self, to: &HomeId, bytes: Vec<u8>) {
+        let Some(key) = self.members.key_of(to) else { return };
+        if !self.parts.network.try_send(key, bytes) {
+            tracing::trace!(%to, "a message was not sent; what matters is repeated");
+        }
+    }
+
+    fn to_delegates(&self, bytes: &[u8]) {
+        let shared = bytes::Bytes::copy_from_slice(bytes);
+        let ledger = self.parts.replica.ledger();
+        for delegate in ledger.delegates().as_slice().iter().filter(|seat| seat.home != self.parts.home) {
+            let Some(key) = self.members.key_of(&delegate.home) else { continue };
+            if !self.parts.network.try_send(key, shared.clone()) {
+                tracing::trace!(to = %delegate.home, "a message was not sent; what matters is repeated");
+            }
+        }
+    }
+
+    fn gossip(&self, topic: Topic, bytes: Vec<u8>) {
+        if !self.parts.network.try_gossip(topic, bytes) {
+            tracing::trace!(?topic, "nothing was gossiped; what matters is repeated");
+        }
+    }
+
+    fn halt(&mut self, reason: String) {
+        tracing::error!(home = %self.parts.home, reason, "the node stops taking part; it goes on metering");
+        self.halted = true;
+        self.progress.send_modify(|progress| progress.halted = Some(reason));
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "when a block was decided is noted for people, in wall time")]
+    fn unix_ms(&self) -> u64 {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Dies between log and database at the height that a test names; not in release builds.
+#[cfg(debug_assertions)]
+fn abort_if_asked(height: u64) {
+    if std::env::var("COMMONWATT_ABORT_BEFORE_COMMIT").is_ok_and(|asked| asked == height.to_string()) {
+        std::process::abort();
+    }
+}
+
+/// Who the members are, by network key and by home.
+struct Members {
+    by_key: BTreeMap<PublicKey, HomeId>,
+    by_home: BTreeMap<HomeId, PublicKey>,
+}
+
+impl Members {
+    fn of(ledger: &Ledger) -> Self {
+        let pairs = ledger.members();
+        let keys = || pairs.iter().map(|(home, member)| ((*home).clone(), member.admission.keys.network));
+        Self { by_key: keys().map(|(home, key)| (key, home)).collect(), by_home: keys().collect() }
+    }
+
+    fn home_of(&self, key: &PublicKey) -> Option<HomeId> {
+        self.by_key.get(key).cloned()
+    }
+
+    fn key_of(&self, home: &HomeId) -> Option<PublicKey> {
+        self.by_home.get(home).copied()
+    }
+
+    fn keys(&self) -> Vec<PublicKey> {
+        self.by_key.keys().copied().collect()
+    }
+}
+
+const fn changes_members(body: &Body) -> bool {
+    matches!(body, Body::Admission(_) | Body::KeyRotation { .. })
+}
+
+fn interval_row(interval: &IntervalOutcome, block: &Block) -> IntervalRow {
+    let tariff = interval.tariff;
+    IntervalRow {
+        start: Time(interval.interval.start()),
+        import_price: tariff.import_price.get(),
+        export_price: tariff.export_price.get(),
+        local_price: midpoint_floor(tariff.import_price, tariff.export_price).get(),
+        matched_wh: Some(interval.matched.get()),
+        supplier_import_wh: Some(interval.supplier_import.get()),
+        supplier_export_wh: Some(interval.supplier_export.get()),
+        losses_wh: interval.losses,
+        homes: interval.homes,
+        missing: interval.missing,
+        height: block.header.height,
+        settled_at: Time(block.header.time),
+    }
+}

@@ -1,0 +1,259 @@
+//! One day of the home: its figures, and how every amount came about.
+//!
+//! A line is energy × price = amount, exactly. Sales and purchases stand at the supplier's prices and at the middle
+//! between them; what then remains of an amount is the network fees, a line of its own. So the lines of an amount
+//! always sum to it, whatever was settled, and a line never shows a product that is not one.
+
+use std::collections::BTreeMap;
+
+use api::{Latest, Line, LineKind, SCHEMA_VERSION, SeriesPoint, SettlementKind, SettlementRow, Time, Today};
+use energy::{Price, Timestamp, midpoint_floor};
+
+use super::database::DayRow;
+
+/// Milliseconds of a day of 24 hours.
+const DAY_MS: u64 = 86_400_000;
+
+/// A sum left the range of 64 bits: ±9.2 billion of the currency in one day of one home.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the figures of the day leave their range")]
+pub struct OutOfRange;
+
+/// Bounds of a local day in market time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DayBounds {
+    /// First instant.
+    pub start: Timestamp,
+    /// First instant after it.
+    pub end: Timestamp,
+}
+
+impl DayBounds {
+    /// The day that contains `time` where clocks show UTC plus `utc_offset_minutes`.
+    #[must_use]
+    pub const fn containing(time: Timestamp, utc_offset_minutes: i32) -> Self {
+        let offset_ms = utc_offset_minutes as i64 * 60_000;
+        let local = time.unix_ms().saturating_add_signed(offset_ms);
+        let start = (local - local % DAY_MS).saturating_add_signed(-offset_ms);
+        Self { start: Timestamp::from_unix_ms(start), end: Timestamp::from_unix_ms(start + DAY_MS) }
+    }
+}
+
+/// What a day is about.
+#[derive(Debug, Clone)]
+pub struct DayHead {
+    /// The home.
+    pub home: String,
+    /// ISO 4217 code of the currency.
+    pub currency: String,
+    /// The day.
+    pub bounds: DayBounds,
+    /// Market time now.
+    pub market_time: Timestamp,
+}
+
+/// The figures of the day from its settlements, oldest first.
+///
+/// # Errors
+/// [`OutOfRange`].
+pub fn today(head: DayHead, rows: &[DayRow]) -> Result<Today, OutOfRange> {
+    let lines = collect(rows.iter().map(lines_of))?;
+    let baseline_lines = collect(rows.iter().map(baseline_lines_of))?;
+    let settled = || rows.iter().map(|row| &row.settlement);
+    let wh = |of: fn(&SettlementRow) -> u64| sum(settled().map(|row| i128::from(of(row)))).and_then(unsigned);
+    let amounts = |of: fn(&SettlementRow) -> i64| sum(settled().map(|row| i128::from(of(row))));
+    let part = |sign: i128| sum(lines.iter().map(|line| (i128::from(line.amount_n) * sign).max(0)));
+    let series = series(rows);
+    Ok(Today {
+        schema_version: SCHEMA_VERSION,
+        home: head.home,
+        currency: head.currency,
+        day_start: Time(head.bounds.start),
+        day_end: Time(head.bounds.end),
+        market_time: Time(head.market_time),
+        intervals_settled: u32::try_from(series.len()).map_err(|_| OutOfRange)?,
+        import_wh: wh(|row| row.import_wh.unwrap_or(0))?,
+        export_wh: wh(|row| row.export_wh.unwrap_or(0))?,
+        sold_wh: wh(|row| row.sold_wh)?,
+        bought_wh: wh(|row| row.bought_wh)?,
+        supplier_import_wh: wh(|row| row.supplier_import_wh)?,
+        supplier_export_wh: wh(|row| row.supplier_export_wh)?,
+        earned_n: part(1)?,
+        paid_n: part(-1)?,
+        amount_n: amounts(|row| row.amount_n)?,
+        baseline_n: amounts(|row| row.baseline_n)?,
+        saved_n: amounts(|row| row.saved_n)?,
+        latest: rows
+            .iter()
+            .rfind(|row| row.settlement.kind == SettlementKind::Settled)
+            .map(latest)
+            .transpose()?,
+        lines,
+        baseline_lines,
+        series,
+    })
+}
+
+fn latest(row: &DayRow) -> Result<Latest, OutOfRange> {
+    Ok(Latest { settlement: row.settlement.clone(), lines: collect([lines_of(row)])? })
+}
+
+/// A line before it is checked against 64 bits.
+type Part = (LineKind, Option<(u64, i64)>, i128);
+
+/// How the amount of one settlement came about.
+fn lines_of(row: &DayRow) -> Vec<Part> {
+    let it = &row.settlement;
+    let mut lines = Vec::new();
+    if let (Some((import, export)), false) = (row.tariff, it.kind == SettlementKind::Correction) {
+        forward_line(it, &mut lines);
+        let middle = midpoint_floor(Price::new(import), Price::new(export)).get();
+        let local = Leg {
+            sold: (LineKind::SoldToNeighbours, it.sold_wh, middle),
+            bought: (LineKind::BoughtFromNeighbours, it.bought_wh, middle),
+            fees: LineKind::FeesToNeighbours,
+        };
+        local.lines(it.local_amount_n, &mut lines);
+        supplier(it.supplier_export_wh, it.supplier_import_wh, export, import)
+            .lines(it.supplier_amount_n, &mut lines);
+    }
+    rest(LineKind::Correction, it.amount_n, &mut lines);
+    lines
+}
+
+/// How the supplier alone would have come to its amount.
+fn baseline_lines_of(row: &DayRow) -> Vec<Part> {
+    let it = &row.settlement;
+    let mut lines = Vec::new();
+    if let (Some((import, export)), Some(taken), Some(given), SettlementKind::Settled) =
+        (row.tariff, it.import_wh, it.export_wh, it.kind)
+    {
+        supplier(given, taken, export, import).lines(it.baseline_n, &mut lines);
+    }
+    rest(LineKind::Correction, it.baseline_n, &mut lines);
+    lines
+}
+
+const fn supplier(sold_wh: u64, bought_wh: u64, export_price: i64, import_price: i64) -> Leg {
+    Leg {
+        sold: (LineKind::SoldToSupplier, sold_wh, export_price),
+        bought: (LineKind::BoughtFromSupplier, bought_wh, import_price),
+        fees: LineKind::FeesToSupplier,
+    }
+}
+
+fn forward_line(row: &SettlementRow, lines: &mut Vec<Part>) {
+    if row.forward_wh == 0 && row.forward_amount_n == 0 {
+        return;
+    }
+    let kind = if row.forward_wh < 0 { LineKind::ForwardBought } else { LineKind::ForwardSold };
+    let amount = i128::from(row.forward_amount_n);
+    lines.push((kind, exact(row.forward_wh.unsigned_abs(), amount), amount));
+}
+
+/// Trade with one counterparty: what was sold and bought at which price, and the fees for its way.
+struct Leg {
+    sold: (LineKind, u64, i64),
+    bought: (LineKind, u64, i64),
+    fees: LineKind,
+}
+
+impl Leg {
+    fn lines(&self, amount_n: i64, lines: &mut Vec<Part>) {
+        let mut explained = 0;
+        for ((kind, wh, price), sign) in [(self.sold, 1), (self.bought, -1)] {
+            let price = price.saturating_mul(sign);
+            let amount = i128::from(wh) * i128::from(price);
+            if wh > 0 {
+                lines.push((kind, Some((wh, price)), amount));
+                explained += amount;
+            }
+        }
+        let fees = i128::from(amount_n) - explained;
+        if fees != 0 {
+            // Fees belong to one energy only where the home did not trade in both directions.
+            let energy =
+                if self.sold.1 == 0 || self.bought.1 == 0 { self.sold.1.max(self.bought.1) } else { 0 };
+            lines.push((self.fees, exact(energy, fees), fees));
+        }
+    }
+}
+
+/// The price that makes `amount` of `wh`, if one does so exactly.
+fn exact(wh: u64, amount: i128) -> Option<(u64, i64)> {
+    let energy = i128::from(wh);
+    let price = amount.checked_div(energy)?;
+    (price * energy == amount).then_some((wh, i64::try_from(price).ok()?))
+}
+
+/// What the lines do not explain of `amount_n` becomes a line of its own, so that they always sum to it.
+fn rest(kind: LineKind, amount_n: i64, lines: &mut Vec<Part>) {
+    let explained: i128 = lines.iter().map(|(_, _, amount)| amount).sum();
+    let rest = i128::from(amount_n) - explained;
+    if rest != 0 {
+        lines.push((kind, None, rest));
+    }
+}
+
+/// Lines of the same kind at the same price become one.
+fn collect(parts: impl IntoIterator<Item = Vec<Part>>) -> Result<Vec<Line>, OutOfRange> {
+    let mut sums: BTreeMap<(LineKind, Option<i64>), (u128, i128)> = BTreeMap::new();
+    for (kind, product, amount) in parts.into_iter().flatten() {
+        let (wh, price) = product.unzip();
+        let sum = sums.entry((kind, price)).or_default();
+        sum.0 += u128::from(wh.unwrap_or(0));
+        sum.1 += amount;
+    }
+    let line = |((kind, price), (wh, amount)): ((LineKind, Option<i64>), (u128, i128))| {
+        Ok(Line {
+            kind,
+            wh: price.map(|_| u64::try_from(wh)).transpose().map_err(|_| OutOfRange)?,
+            price,
+            amount_n: i64::try_from(amount).map_err(|_| OutOfRange)?,
+        })
+    };
+    sums.into_iter().map(line).collect()
+}
+
+/// The day by intervals: what came late or was corrected is added to its interval.
+fn series(rows: &[DayRow]) -> Vec<SeriesPoint> {
+    let mut points: BTreeMap<Time, SeriesPoint> = BTreeMap::new();
+    for row in rows {
+        let it = &row.settlement;
+        let point =
+            points.entry(it.interval_start).or_insert_with(|| empty_point(it.interval_start, row.tariff));
+        point.sold_wh = point.sold_wh.saturating_add(it.sold_wh);
+        point.bought_wh = point.bought_wh.saturating_add(it.bought_wh);
+        point.supplier_import_wh = point.supplier_import_wh.saturating_add(it.supplier_import_wh);
+        point.supplier_export_wh = point.supplier_export_wh.saturating_add(it.supplier_export_wh);
+        point.amount_n = point.amount_n.saturating_add(it.amount_n);
+        point.saved_n = point.saved_n.saturating_add(it.saved_n);
+        point.metered |= it.import_wh.is_some();
+    }
+    points.into_values().collect()
+}
+
+fn empty_point(start: Time, tariff: Option<(i64, i64)>) -> SeriesPoint {
+    let (import_price, export_price) = tariff.unwrap_or_default();
+    SeriesPoint {
+        start,
+        sold_wh: 0,
+        bought_wh: 0,
+        supplier_import_wh: 0,
+        supplier_export_wh: 0,
+        amount_n: 0,
+        saved_n: 0,
+        import_price,
+        export_price,
+        local_price: midpoint_floor(Price::new(import_price), Price::new(export_price)).get(),
+        metered: false,
+    }
+}
+
+fn sum(values: impl Iterator<Item = i128>) -> Result<i64, OutOfRange> {
+    i64::try_from(values.sum::<i128>()).map_err(|_| OutOfRange)
+}
+
+fn unsigned(value: i64) -> Result<u64, OutOfRange> {
+    u64::try_from(value).map_err(|_| OutOfRange)
+}

@@ -1,0 +1,115 @@
+//! The node's HTTP server: the API for programs and the household page for people.
+//!
+//! - Everything under `/api/v1` needs the bearer token made at init. `/healthz` and `/readyz` do not; they tell nothing
+//!   about the home.
+//! - The page is opened once with `/?token=…`, the link a node prints at its start. The browser then keeps a cookie
+//!   (`HttpOnly`, `SameSite=Strict`) that opens the page and reads, but is not the token.
+//! - A request must name this server by IP address, `localhost` or a configured name, so that no foreign web page can
+//!   reach it through a rebound name. Bodies, durations, connections and streams are limited.
+//! - The server only reads: `ledger.db` through connections opened read-only, the present through [`Live`]. The one way
+//!   in is a signed ledger entry, handed to the engine.
+//! - It serves its own home. Rows of other homes are never read, totals of the community only of five homes or more.
+//!
+//! What is deliberately absent: any computation of money. Amounts come from the ledger; the page only shows how they
+//! add up.
+
+mod database;
+mod day;
+mod events;
+mod guard;
+mod live;
+mod page;
+mod page_routes;
+mod routes;
+mod server;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{get, post};
+use energy::HomeId;
+use ledger::ENTRY_BYTES_MAX;
+use tokio::sync::{Semaphore, mpsc};
+
+use database::Database;
+pub use guard::TokenHash;
+pub use live::{About, Head, Live, Role};
+pub use page::Language;
+pub use server::serve;
+
+/// How many streams of events are served at once.
+const EVENT_STREAMS_MAX: usize = 32;
+
+/// What the server is made of.
+#[derive(Debug)]
+pub struct HttpState {
+    /// The present.
+    pub live: Arc<Live>,
+    /// Path of `ledger.db`; it may appear later.
+    pub database: PathBuf,
+    /// The home whose rows are served.
+    pub home: HomeId,
+    /// The token that opens the API.
+    pub token: TokenHash,
+    /// Where signed entries go, in their canonical encoding; `None` if this node takes none.
+    pub submit: Option<mpsc::Sender<Vec<u8>>>,
+    /// Language of the page where the browser asks for none that exists.
+    pub language: Language,
+    /// Host names of this server besides IP addresses and `localhost`, e.g. `commonwatt.local`.
+    pub hosts: Vec<String>,
+    /// What clocks show at the home, relative to UTC: where its days begin.
+    pub utc_offset_minutes: i32,
+}
+
+/// Shared by all requests.
+#[derive(Clone)]
+struct Served {
+    state: Arc<HttpState>,
+    database: Database,
+    streams: Arc<Semaphore>,
+}
+
+/// The routes of the server.
+pub fn router(state: HttpState) -> Router {
+    let served = Served {
+        database: Database::new(state.database.clone()),
+        state: Arc::new(state),
+        streams: Arc::new(Semaphore::new(EVENT_STREAMS_MAX)),
+    };
+    let guarded = Router::new()
+        .route("/status", get(routes::status))
+        .route("/today", get(routes::today))
+        .route("/intervals", get(routes::intervals))
+        .route("/settlements", get(routes::settlements))
+        .route("/balance", get(routes::balance))
+        .route("/readings", get(routes::readings))
+        .route("/blocks", get(routes::blocks))
+        .route("/peers", get(routes::peers))
+        .route("/events", get(events::stream))
+        .route("/entries", post(routes::submit))
+        .route("/openapi.json", get(routes::openapi))
+        .fallback(routes::not_found)
+        .method_not_allowed_fallback(routes::method_not_allowed)
+        // Outside the fallbacks too: without the token nobody learns which addresses exist.
+        .layer(from_fn_with_state(served.clone(), guard::authorise));
+    Router::new()
+        .nest("/api/v1", guarded)
+        .route("/healthz", get(routes::alive))
+        .route("/readyz", get(routes::ready))
+        .route("/", get(page_routes::page))
+        .route("/today", get(page_routes::fragment))
+        .route("/assets/page.css", get(page_routes::style))
+        .route("/assets/page.js", get(page_routes::script))
+        .fallback(routes::not_found)
+        .method_not_allowed_fallback(routes::method_not_allowed)
+        .layer(DefaultBodyLimit::max(ENTRY_BYTES_MAX))
+        .layer(from_fn(guard::limit_time))
+        .layer(from_fn_with_state(served.clone(), guard::check_host))
+        .layer(from_fn(guard::add_headers))
+        .with_state(served)
+}

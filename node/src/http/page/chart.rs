@@ -1,0 +1,221 @@
+//! The charts of the day, drawn on the server as SVG: they need no script and print as they are.
+//!
+//! Sold stands above the line, bought below it, each stacked with the neighbours' part next to the line. Both sides
+//! have one scale. Every chart says in words what it shows; the figures are in the table beside it.
+
+use api::{SeriesPoint, Today};
+use maud::{Markup, PreEscaped, html};
+
+use super::figures;
+use super::text::{Texts, fill};
+
+/// Size of the drawing in its own units; the browser scales it to the column.
+const WIDTH: f64 = 400.0;
+const LEFT: f64 = 34.0;
+const RIGHT: f64 = 4.0;
+
+/// Where things are along the day.
+struct TimeAxis {
+    start_ms: u64,
+    day_ms: u64,
+    utc_offset_minutes: i32,
+}
+
+impl TimeAxis {
+    const fn of(today: &Today, utc_offset_minutes: i32) -> Self {
+        let (start_ms, end_ms) = (today.day_start.unix_ms(), today.day_end.unix_ms());
+        Self { start_ms, day_ms: end_ms.saturating_sub(start_ms), utc_offset_minutes }
+    }
+
+    fn x(&self, ms: u64) -> f64 {
+        let share = ms.saturating_sub(self.start_ms) as f64 / self.day_ms.max(1) as f64;
+        LEFT + share.min(1.0) * (WIDTH - LEFT - RIGHT)
+    }
+
+    /// Hours written below the drawing, every six.
+    fn labels(&self, y: f64) -> Markup {
+        let six_hours = self.day_ms / 4;
+        html! {
+            @for (step, anchor) in ["start", "middle", "middle", "middle", "end"].into_iter().enumerate() {
+                @let at = self.start_ms + six_hours * step as u64;
+                text class="axis" x=(unit(self.x(at))) y=(unit(y)) text-anchor=(anchor) {
+                    (if step == 4 { "24:00".to_owned() } else { self.clock(at) })
+                }
+            }
+        }
+    }
+
+    fn clock(&self, ms: u64) -> String {
+        figures::clock(energy::Timestamp::from_unix_ms(ms), self.utc_offset_minutes)
+    }
+}
+
+/// Energy per interval: sold above, bought below.
+pub fn energy(today: &Today, texts: &Texts, utc_offset_minutes: i32) -> Markup {
+    const TOP: f64 = 18.0;
+    const BOTTOM: f64 = 170.0;
+    let axis = TimeAxis::of(today, utc_offset_minutes);
+    let up = today.series.iter().map(|it| it.sold_wh + it.supplier_export_wh).max().unwrap_or(0);
+    let down = today.series.iter().map(|it| it.bought_wh + it.supplier_import_wh).max().unwrap_or(0);
+    let tick = tick_wh(up.max(down));
+    let (up, down) = (up.div_ceil(tick).max(1) * tick, down.div_ceil(tick).max(1) * tick);
+    let scale = (BOTTOM - TOP) / (up + down) as f64;
+    let zero = TOP + up as f64 * scale;
+    let sold = figures::kwh(today.sold_wh + today.supplier_export_wh);
+    let bought = figures::kwh(today.bought_wh + today.supplier_import_wh);
+    html! {
+        svg viewBox="0 0 400 190" role="img" aria-label=(fill(texts.energy_chart_summary, &[&sold, &bought])) {
+            @for (wh, y) in ticks(up, tick).map(|wh| (wh, zero - wh as f64 * scale))
+                .chain(ticks(down, tick).map(|wh| (wh, zero + wh as f64 * scale)))
+            {
+                line class="grid" x1=(unit(LEFT)) x2=(unit(WIDTH - RIGHT)) y1=(unit(y)) y2=(unit(y)) {}
+                text class="axis" x=(unit(LEFT - 4.0)) y=(unit(y + 3.5)) text-anchor="end" { (short_kwh(wh)) }
+            }
+            (bars(&today.series, &axis, zero, scale))
+            line class="zero" x1=(unit(LEFT)) x2=(unit(WIDTH - RIGHT)) y1=(unit(zero)) y2=(unit(zero)) {}
+            text class="axis" x=(unit(LEFT - 4.0)) y=(unit(zero + 3.5)) text-anchor="end" { "0" }
+            text class="side" x=(unit(LEFT + 4.0)) y="13" { "↑ " (texts.chart_sold) }
+            text class="side" x=(unit(LEFT + 4.0)) y=(unit(BOTTOM - 4.0)) { "↓ " (texts.chart_bought) }
+            text class="axis" x=(unit(WIDTH - RIGHT)) y="13" text-anchor="end" { (texts.per_interval) }
+            (axis.labels(BOTTOM + 15.0))
+        }
+    }
+}
+
+/// One bar up and one down per interval, the neighbours' part next to the line.
+fn bars(series: &[SeriesPoint], axis: &TimeAxis, zero: f64, scale: f64) -> Markup {
+    let mut paths = [const { String::new() }; 4];
+    for (index, point) in series.iter().enumerate() {
+        let start = point.start.unix_ms();
+        // The last interval is as long as the others.
+        let length = match series {
+            [first, second, ..] => second.start.unix_ms() - first.start.unix_ms(),
+            _ => 900_000,
+        };
+        let next = series.get(index + 1).map_or(start + length, |next| next.start.unix_ms());
+        let x = axis.x(start);
+        let width = ((axis.x(next.min(start + length)) - x) * 0.84).max(0.6);
+        let mut stack = |path: usize, from_wh: u64, wh: u64, up: bool| {
+            let sign = if up { -1.0 } else { 1.0 };
+            let from = zero + sign * from_wh as f64 * scale;
+            if let (true, Some(path)) = (wh > 0, paths.get_mut(path)) {
+                let height = sign * wh as f64 * scale;
+                path.push_str(&format!(
+                    "M{} {}h{}v{}h-{}z",
+                    unit(x),
+                    unit(from),
+                    unit(width),
+                    unit(height),
+                    unit(width)
+                ));
+            }
+        };
+        stack(0, 0, point.sold_wh, true);
+        stack(1, point.sold_wh, point.supplier_export_wh, true);
+        stack(2, 0, point.bought_wh, false);
+        stack(3, point.bought_wh, point.supplier_import_wh, false);
+    }
+    html! {
+        @for (class, path) in ["sold", "to-supplier", "bought", "from-supplier"].into_iter().zip(paths) {
+            @if !path.is_empty() { path class=(class) d=(PreEscaped(path)) {} }
+        }
+    }
+}
+
+/// Which price of an interval.
+type PriceOf = fn(&SeriesPoint) -> i64;
+
+/// The day's three prices as steps.
+pub fn prices(today: &Today, texts: &Texts, utc_offset_minutes: i32) -> Markup {
+    const TOP: f64 = 22.0;
+    const BOTTOM: f64 = 92.0;
+    let Some(last) = today.series.last() else { return html! {} };
+    let axis = TimeAxis::of(today, utc_offset_minutes);
+    let values = || today.series.iter().flat_map(|it| [it.import_price, it.export_price, it.local_price]);
+    let (low, high) = (values().min().unwrap_or(0).min(0), values().max().unwrap_or(0).max(1));
+    let y = |price: i64| {
+        BOTTOM - (price.saturating_sub(low)) as f64 / (high.saturating_sub(low)) as f64 * (BOTTOM - TOP)
+    };
+    let show = |price: i64| {
+        format!("{}{}", if price < 0 { "−" } else { "" }, figures::price(price, &today.currency))
+    };
+    let kinds: [(&str, &str, PriceOf); 3] = [
+        ("price-import", texts.price_supplier_charges, |it| it.import_price),
+        ("price-local", texts.price_neighbours, |it| it.local_price),
+        ("price-export", texts.price_supplier_pays, |it| it.export_price),
+    ];
+    let summary = fill(
+        texts.price_chart_summary,
+        &[&show(last.import_price), &show(last.local_price), &show(last.export_price)],
+    );
+    html! {
+        svg viewBox="0 0 400 112" role="img" aria-label=(summary) {
+            @for (class, name, of) in kinds {
+                path class=(class) d=(PreEscaped(steps(&today.series, &axis, |it| y(of(it))))) {}
+                text class="side" x=(unit(LEFT + 4.0)) y=(unit(y(of(last)) - 4.0)) { (name) " " (show(of(last))) }
+            }
+            line class="zero" x1=(unit(LEFT)) x2=(unit(WIDTH - RIGHT)) y1=(unit(y(0))) y2=(unit(y(0))) {}
+            text class="axis" x=(unit(LEFT - 4.0)) y=(unit(y(0) + 3.5)) text-anchor="end" { "0" }
+            text class="axis" x=(unit(WIDTH - RIGHT)) y="10" text-anchor="end" { (texts.per_kwh) }
+            (axis.labels(BOTTOM + 15.0))
+        }
+    }
+}
+
+fn steps(series: &[SeriesPoint], axis: &TimeAxis, y: impl Fn(&SeriesPoint) -> f64) -> String {
+    let mut path = String::new();
+    for (index, point) in series.iter().enumerate() {
+        let start = axis.x(point.start.unix_ms());
+        let command = if index == 0 { 'M' } else { 'L' };
+        path.push_str(&format!("{command}{} {}", unit(start), unit(y(point))));
+        // A known price holds until the next interval; the last one to the end of the day.
+        let end = series.get(index + 1).map_or(WIDTH - RIGHT, |next| axis.x(next.start.unix_ms()));
+        path.push_str(&format!("H{}", unit(end)));
+    }
+    path
+}
+
+/// The marks of one side, without the zero.
+fn ticks(max: u64, tick: u64) -> impl Iterator<Item = u64> {
+    (1..=max / tick).map(move |count| count * tick)
+}
+
+/// A round distance between marks (1, 2 or 5 times a power of ten) that gives at most three on the longer side.
+fn tick_wh(max: u64) -> u64 {
+    let mut unit = 10;
+    loop {
+        for factor in [1, 2, 5] {
+            let tick: u64 = factor * unit;
+            if max.div_ceil(tick) <= 3 || tick > u64::MAX / 100 {
+                return tick;
+            }
+        }
+        unit *= 10;
+    }
+}
+
+fn short_kwh(wh: u64) -> String {
+    let text = figures::kwh_exact(wh);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+fn unit(value: f64) -> String {
+    let text = format!("{value:.1}");
+    text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scale_has_round_marks_and_at_most_three_of_them() {
+        for (max, tick) in [(0, 10), (30, 10), (31, 20), (299, 100), (301, 200), (1_400, 500), (1_501, 1_000)]
+        {
+            assert_eq!(tick_wh(max), tick, "{max}");
+        }
+        assert!(tick_wh(u64::MAX) > 0);
+        assert_eq!(short_kwh(500), "0.5");
+        assert_eq!(short_kwh(20_000), "20");
+    }
+}

@@ -1,0 +1,16 @@
+//! The appliance: everything a home node does with the world.
+
+pub mod case;
+pub mod cli;
+pub mod clock;
+pub mod commands;
+pub mod config;
+pub mod demo;
+pub mod engine;
+pub mod genesis_file;
+pub mod http;
+pub mod identity;
+pub mod metering;
+pub mod network;
+pub mod run;
+pub mod store;

@@ -1,0 +1,288 @@
+//! From the meter to the ledger: reads the registers at each interval's end, signs what they say, keeps it in the home's
+//! own journal, and hands it to the engine until it is final.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use api::{MeterCondition, MeterStatus};
+use ed25519_dalek::SigningKey;
+use energy::{ClockQuality, HomeId, Interval, Mtu, Reading, TakenAt};
+use ledger::{Body, Chain, Entry, EntryId, PublicKey, Salt, VerifiedEntry, reading_hash};
+use meter::{BOUNDARY_TOLERANCE_MS, BoundaryError, BoundaryTracker, EnergySample, LastRecord, Meter, MeterError};
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, sleep};
+
+use crate::clock::Clock;
+use crate::engine::EngineHandle;
+use crate::http::Live;
+use crate::identity::{IdentityError, fresh_salt};
+use crate::store::StoreError;
+use crate::store::journal::{Journal, NextReading};
+
+/// How long one attempt to read the energy block may take.
+const READ_DEADLINE: Duration = Duration::from_millis(1_500);
+/// Pause between two attempts at one boundary.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// A held or adjusted clock is looked at again after this long.
+const CLOCK_CHECK: Duration = Duration::from_millis(200);
+/// How often momentary power is read for showing.
+const LIVE_EVERY: Duration = Duration::from_secs(1);
+/// Entries not final yet that are handed to the engine at start.
+const RESUBMIT_MAX: u32 = 10_000;
+
+/// Why readings cannot be recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum MeteringError {
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] StoreError),
+    /// The system gives no random bytes.
+    #[error(transparent)]
+    Randomness(#[from] IdentityError),
+}
+
+/// What the engine tells the meter's task about its entries.
+#[derive(Debug)]
+pub enum Fate {
+    /// They stand in the final block at this height.
+    Final {
+        /// The block's height.
+        height: u64,
+        /// All entries of the block that a key of this home signed.
+        ids: Vec<EntryId>,
+    },
+    /// The ledger can never take it.
+    Refused {
+        /// The entry.
+        id: EntryId,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Whose meter it is.
+#[derive(Debug, Clone)]
+pub struct MeterOwner {
+    /// The home; `None` for the root meter.
+    pub home: Option<HomeId>,
+    /// Key that signs its readings.
+    pub key: SigningKey,
+    /// Epoch of the registered meter.
+    pub meter_epoch: u32,
+}
+
+/// The task that turns one meter into signed readings.
+pub struct Metering {
+    owner: MeterOwner,
+    chain: Chain,
+    mtu: Mtu,
+    clock: Arc<dyn Clock>,
+    meter: Meter,
+    journal: Journal,
+    tracker: BoundaryTracker,
+    engine: EngineHandle,
+    live: Option<Arc<Live>>,
+    boot: (Instant, [u8; 16]),
+}
+
+/// What a meter's task works with.
+pub struct MeteringParts {
+    /// Whose meter.
+    pub owner: MeterOwner,
+    /// Chain the readings are for.
+    pub chain: Chain,
+    /// Length of an interval.
+    pub mtu: Mtu,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The device.
+    pub meter: Meter,
+    /// Where to submit.
+    pub engine: EngineHandle,
+    /// Where momentary power is shown.
+    pub live: Option<Arc<Live>>,
+}
+
+impl Metering {
+    /// Opens the journal at `path` and takes up where it ended.
+    ///
+    /// # Errors
+    /// [`MeteringError`].
+    pub fn open(parts: MeteringParts, path: &Path) -> Result<Self, MeteringError> {
+        let MeteringParts { owner, chain, mtu, clock, meter, engine, live } = parts;
+        let journal = Journal::open(path, &chain)?;
+        let last = journal.last()?.map(|reading| LastRecord::of(&reading, reading_hash(&reading)));
+        let tracker = BoundaryTracker::new(owner.meter_epoch, last);
+        let Salt(boot_id) = fresh_salt()?;
+        let boot = (Instant::now(), boot_id);
+        Ok(Self { owner, chain, mtu, clock, meter, journal, tracker, engine, live, boot })
+    }
+
+    /// What the ledger already knows of this home is not used twice, even by a journal that was lost.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn catch_up(
+        &mut self,
+        last_number: u64,
+        last_record: Option<(u64, [u8; 32])>,
+    ) -> Result<(), StoreError> {
+        self.journal.skip_numbers(ledger::Stream::Readings, last_number)?;
+        if let Some((number, hash)) = last_record {
+            self.journal.continue_after(number, hash)?;
+        }
+        for (_, bytes) in self.journal.unconfirmed(RESUBMIT_MAX)? {
+            self.engine.submit(bytes);
+        }
+        Ok(())
+    }
+
+    /// Runs until the engine is gone or the node stops.
+    pub async fn run(mut self, mut fates: mpsc::Receiver<Fate>) {
+        if let Some(live) = self.live.clone() {
+            tokio::spawn(show_power(self.meter.clone(), live));
+        }
+        let mut next = self.first_boundary();
+        loop {
+            let wait = self.clock.wall_until(next.end()).min(CLOCK_CHECK);
+            tokio::select! {
+                fate = fates.recv() => match fate {
+                    Some(fate) => self.settle_fate(fate),
+                    None => return,
+                },
+                () = sleep(wait) => {
+                    if self.clock.market() >= next.end() {
+                        self.boundary(next).await;
+                        next = self.boundary_after(next);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The interval whose end is read first: the one that has just ended, if its boundary can still be met.
+    fn first_boundary(&self) -> Interval {
+        let now = self.clock.market();
+        let current = Interval::containing(now, self.mtu);
+        let known = self.tracker.last().map(|last| last.interval);
+        match current.previous() {
+            Some(ended) if now.ms_since(ended.end()) <= self.tolerance_ms() && known < Some(ended) => ended,
+            _ => current,
+        }
+    }
+
+    /// The next boundary that is still ahead; those missed in between show as a gap.
+    fn boundary_after(&self, done: Interval) -> Interval {
+        let current = Interval::containing(self.clock.market(), self.mtu);
+        done.next().max(current.previous().unwrap_or(current))
+    }
+
+    /// Two seconds of wall time, in market time.
+    fn tolerance_ms(&self) -> u64 {
+        BOUNDARY_TOLERANCE_MS.saturating_mul(u64::from(self.clock.speed()))
+    }
+
+    /// Reads the registers until they are had or the boundary is past its tolerance.
+    async fn boundary(&mut self, interval: Interval) {
+        let label = self.owner.home.as_ref().map_or("root meter", HomeId::as_str).to_owned();
+        loop {
+            let sample = self.meter.read_energy(READ_DEADLINE).await;
+            let quality = ClockQuality::Synced;
+            let (taken_at, tolerance) = (self.taken_at(&sample), self.tolerance_ms());
+            match self.tracker.boundary(interval, sample, taken_at, quality, tolerance) {
+                Ok(reading) => {
+                    if let Err(error) = self.record(reading) {
+                        tracing::error!(home = label, %interval, %error, "the reading could not be journalled");
+                    }
+                    self.show_meter(MeterCondition::Good, String::new());
+                    return;
+                }
+                Err(BoundaryError::NotRead { cause, .. }) if self.can_retry(interval) => {
+                    tracing::debug!(home = label, %interval, error = %cause, "meter not read, trying again");
+                    sleep(RETRY_AFTER).await;
+                }
+                Err(error) => {
+                    tracing::warn!(home = label, %interval, %error, "no reading at this boundary");
+                    self.show_meter(MeterCondition::Silent, error.to_string());
+                    return;
+                }
+            }
+        }
+    }
+
+    fn can_retry(&self, interval: Interval) -> bool {
+        self.clock.market().ms_since(interval.end()) < self.tolerance_ms()
+    }
+
+    /// The middle of the request, on both clocks.
+    fn taken_at(&self, sample: &Result<EnergySample, MeterError>) -> TakenAt {
+        let (started, boot_id) = self.boot;
+        let middle = sample.as_ref().map_or_else(|_| Instant::now(), |sample| sample.middle);
+        let ago = millis(middle.elapsed()).saturating_mul(u64::from(self.clock.speed()));
+        let monotonic_ms = millis(middle.saturating_duration_since(started));
+        TakenAt { time: self.clock.market().minus_ms(ago), monotonic_ms, boot_id }
+    }
+
+    /// Journals the reading, then submits it: nobody sees what is not durable.
+    fn record(&mut self, reading: Reading) -> Result<(), MeteringError> {
+        let salt = fresh_salt()?;
+        let (key, chain, home) = (&self.owner.key, &self.chain, self.owner.home.clone());
+        let entry = self.journal.append_reading(|next: &NextReading| {
+            let reading = Reading {
+                record_number: next.record_number,
+                previous_hash: next.previous_hash,
+                ..reading
+            };
+            let body = Body::Reading { home, reading };
+            Entry { signer: PublicKey::of(key), number: next.number, salt, body }.sign(chain, key)
+        })?;
+        self.note_recorded(&entry);
+        self.engine.submit(entry.bytes().to_vec());
+        Ok(())
+    }
+
+    fn note_recorded(&mut self, entry: &VerifiedEntry) {
+        if let Body::Reading { reading, .. } = &entry.entry().body {
+            self.tracker.recorded(reading, reading_hash(reading));
+        }
+    }
+
+    fn settle_fate(&mut self, fate: Fate) {
+        let done = match fate {
+            Fate::Final { height, ids } => self.journal.confirm(&ids, height).map(drop),
+            Fate::Refused { id, reason } => self.journal.give_up(&id, &reason).map(|was_ours| {
+                if was_ours {
+                    tracing::error!(entry = %id, reason, "the ledger refused a reading of ours");
+                }
+            }),
+        };
+        if let Err(error) = done {
+            tracing::error!(%error, "the journal could not be updated");
+        }
+    }
+
+    fn show_meter(&self, state: MeterCondition, detail: String) {
+        if let Some(live) = &self.live {
+            live.set_meter(MeterStatus { state, detail });
+        }
+    }
+}
+
+/// Reads momentary power for showing, beside the boundaries, until the node has stopped.
+async fn show_power(meter: Meter, live: Arc<Live>) {
+    let mut ticks = tokio::time::interval(LIVE_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    // Two holders are this task and the caller of `Live::close`; fewer mean that the node is gone.
+    while Arc::strong_count(&live) > 1 {
+        ticks.tick().await;
+        match meter.read_live(READ_DEADLINE).await {
+            Ok(sample) => live.set_power(Some(sample.power_w), sample.middle),
+            Err(error) => tracing::debug!(%error, "no live power"),
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,451 @@
+//! Putting a node together: network, store, engine, meter, API; and taking it apart again in order.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use consensus::{Replica, ReplicaConfig, Timeouts};
+use ed25519_dalek::SigningKey;
+use energy::HomeId;
+use ledger::{Chain, Genesis, Ledger, PublicKey, Stream};
+use libp2p::Multiaddr;
+use meter::{Meter, MeterConfig, Profile};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, ConsensusSettings, MeterSettings};
+use crate::engine::{self, Command, EngineHandle, EngineParts, Progress};
+use crate::http::{self, About, Head, HttpState, Language, Live, TokenHash};
+use crate::identity::Identity;
+use crate::metering::{Fate, MeterOwner, Metering, MeteringParts};
+use crate::network::{self, NetworkConfig, NetworkEvent, NetworkHandle};
+use crate::store::Durability;
+use crate::store::ledger_db::LedgerDb;
+use crate::store::log_file::{DataLock, Found, LogFile};
+
+/// Fates of entries that wait for a meter's task at the most.
+const FATES_MAX: usize = 1024;
+/// Entries that wait for the engine from the API at the most.
+const SUBMIT_MAX: usize = 256;
+/// How often the list of peers is brought up to date.
+const PEERS_EVERY: Duration = Duration::from_secs(2);
+
+/// Everything a node is made of.
+pub struct NodeSetup {
+    /// The home it serves.
+    pub home: HomeId,
+    /// Folder of its databases and keys.
+    pub data_dir: PathBuf,
+    /// Its keys.
+    pub identity: Identity,
+    /// The chain's genesis.
+    pub genesis: Genesis,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where it listens for peers.
+    pub listen: Vec<Multiaddr>,
+    /// Peers it dials and keeps.
+    pub peers: Vec<Multiaddr>,
+    /// Whether it looks for members by multicast.
+    pub mdns: bool,
+    /// Where it serves the API.
+    pub api_listen: SocketAddr,
+    /// The home's meter.
+    pub meter: Option<MeterConfig>,
+    /// The meter at the transformer, if this node reads it.
+    pub root_meter: Option<RootMeterSetup>,
+    /// Pace and timeouts.
+    pub consensus: ConsensusSettings,
+    /// Where the monotonic wall clock counts from.
+    pub started: Instant,
+}
+
+/// The meter at the transformer.
+pub struct RootMeterSetup {
+    /// How it is reached.
+    pub meter: MeterConfig,
+    /// Signs its readings.
+    pub key: SigningKey,
+}
+
+/// A node that runs.
+pub struct RunningNode {
+    /// Where its API listens.
+    pub api: SocketAddr,
+    /// Opens the API.
+    pub token: String,
+    /// Where peers reach it, with its peer id.
+    pub addresses: Vec<Multiaddr>,
+    /// How far it is.
+    pub progress: watch::Receiver<Progress>,
+    /// Its ledger database.
+    pub db: PathBuf,
+    /// Takes entries of its own.
+    pub engine: EngineHandle,
+    thread: JoinHandle<()>,
+    network: NetworkHandle,
+    stop_api: oneshot::Sender<()>,
+    api_done: tokio::task::JoinHandle<()>,
+    _lock: DataLock,
+}
+
+impl RunningNode {
+    /// Stops in order: the engine marks its log as cleanly ended, then peers and browsers are let go.
+    pub async fn stop(self) {
+        let engine = self.engine.clone();
+        let thread = self.thread;
+        let ended = tokio::task::spawn_blocking(move || {
+            while !thread.is_finished() && !engine.tell(Command::Stop) {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            thread.join()
+        });
+        if !matches!(ended.await, Ok(Ok(()))) {
+            tracing::error!("the engine did not end cleanly");
+        }
+        self.network.shutdown().await;
+        // The receiver is gone only if the API has ended already.
+        let _ = self.stop_api.send(());
+        if let Err(error) = self.api_done.await {
+            tracing::error!(%error, "the API did not end cleanly");
+        }
+    }
+}
+
+/// Starts a node and returns when it listens.
+///
+/// # Errors
+/// What could not be opened, bound or started, and why.
+pub async fn start(setup: NodeSetup) -> anyhow::Result<RunningNode> {
+    let lock = DataLock::acquire(&setup.data_dir)?;
+    setup.identity.check_member(&setup.genesis, &setup.home)?;
+    let chain = setup.genesis.chain();
+    let stored = Stored::open(&setup)?;
+    let live = live_of(&setup, &stored.ledger);
+    let (network, events) = start_network(&setup, &stored.ledger).await?;
+    let (home_fates, home_inbox) = mpsc::channel(FATES_MAX);
+    let (root_fates, root_inbox) = mpsc::channel(FATES_MAX);
+    let fates = fates_of(&setup, home_fates, root_fates);
+    let ledger = stored.ledger.clone();
+    let db = setup.data_dir.join("ledger.db");
+    let (engine, progress, thread) = engine::spawn(EngineParts {
+        replica: replica(&setup, &stored)?,
+        db: stored.db,
+        log: stored.log,
+        network: network.clone(),
+        clock: setup.clock.clone(),
+        live: live.clone(),
+        home: setup.home.clone(),
+        fates,
+        started: setup.started,
+    })?;
+    tokio::spawn(forward_events(events, engine.clone()));
+    let addresses = addresses_of(&network, &setup.identity)?;
+    start_meters(&setup, &chain, &ledger, &engine, &live, home_inbox, root_inbox)?;
+    tokio::spawn(show_peers(network.clone(), ledger, live.clone()));
+    let token = setup.identity.api_token().to_owned();
+    let (api, stop_api, api_done) = start_api(&setup, live, db.clone(), engine.clone()).await?;
+    Ok(RunningNode {
+        api,
+        token,
+        addresses,
+        progress,
+        db,
+        engine,
+        thread,
+        network,
+        stop_api,
+        api_done,
+        _lock: lock,
+    })
+}
+
+/// What the disk holds.
+struct Stored {
+    db: LedgerDb,
+    ledger: Ledger,
+    log: LogFile,
+    found: Found,
+}
+
+impl Stored {
+    fn open(setup: &NodeSetup) -> anyhow::Result<Self> {
+        let is_delegate = setup.genesis.delegates.iter().any(|delegate| delegate.home == setup.home);
+        // A follower may lose its last blocks to a power cut: it fetches them again. A delegate may not.
+        let durability = if is_delegate { Durability::Full } else { Durability::Normal };
+        let path = setup.data_dir.join("ledger.db");
+        let db = LedgerDb::open(&path, durability, &setup.genesis, &setup.home)?;
+        let ledger = db.load(&setup.genesis)?;
+        let (log, found) = LogFile::open(&setup.data_dir)?;
+        Ok(Self { db, ledger, log, found })
+    }
+}
+
+fn replica(setup: &NodeSetup, stored: &Stored) -> anyhow::Result<Replica> {
+    let consensus = &setup.consensus;
+    let config = ReplicaConfig {
+        home: setup.home.clone(),
+        term_key: Some(setup.identity.consensus().clone()),
+        timeouts: Timeouts {
+            propose_ms: consensus.propose_timeout_ms,
+            prevote_ms: consensus.vote_timeout_ms,
+            precommit_ms: consensus.vote_timeout_ms,
+            delta_ms: consensus.timeout_delta_ms,
+            rebroadcast_ms: consensus.rebroadcast_ms,
+        },
+        min_block_interval_ms: consensus.min_block_interval_ms,
+        speed: setup.clock.speed(),
+    };
+    let log: &[u8] = match &stored.found {
+        Found::Nothing => &[],
+        Found::Records(bytes) => bytes,
+        // No log begins like this, so the replica knows that there was one and that it cannot be read.
+        Found::Damaged(_) => b"damaged",
+    };
+    Ok(Replica::new(config, stored.ledger.clone(), log)?)
+}
+
+fn live_of(setup: &NodeSetup, ledger: &Ledger) -> Arc<Live> {
+    let clock = setup.clock.clone();
+    let live = Live::new(About {
+        name: setup.genesis.name.clone(),
+        home: setup.home.clone(),
+        chain: ledger.chain().id.0,
+        currency: setup.genesis.currency.clone(),
+        mtu: setup.genesis.mtu,
+        speed: clock.speed(),
+        market_time: Box::new(move || clock.market()),
+    });
+    live.set_head(Head {
+        height: ledger.height(),
+        block_id: ledger.head().0.0,
+        time: ledger.head_time(),
+        round: 0,
+    });
+    live
+}
+
+async fn start_network(
+    setup: &NodeSetup,
+    ledger: &Ledger,
+) -> anyhow::Result<(NetworkHandle, mpsc::Receiver<NetworkEvent>)> {
+    let config = NetworkConfig {
+        key: setup.identity.network().clone(),
+        chain: ledger.chain().id,
+        listen: setup.listen.clone(),
+        peers: setup.peers.clone(),
+        members: ledger.members().iter().map(|(_, member)| member.admission.keys.network).collect(),
+        mdns: setup.mdns,
+    };
+    Ok(network::spawn(config).await?)
+}
+
+fn addresses_of(network: &NetworkHandle, identity: &Identity) -> anyhow::Result<Vec<Multiaddr>> {
+    let id = network::peer_id_of(&PublicKey::of(identity.network())).context("the network key has no peer id")?;
+    Ok(network.listen_addresses().into_iter().filter_map(|address| address.with_p2p(id).ok()).collect())
+}
+
+fn fates_of(
+    setup: &NodeSetup,
+    home: mpsc::Sender<Fate>,
+    root: mpsc::Sender<Fate>,
+) -> Vec<(PublicKey, mpsc::Sender<Fate>)> {
+    let mut fates = Vec::new();
+    if setup.meter.is_some() {
+        fates.push((PublicKey::of(setup.identity.reading()), home));
+    }
+    if let Some(meter) = &setup.root_meter {
+        fates.push((PublicKey::of(&meter.key), root));
+    }
+    fates
+}
+
+/// Starts the tasks of the home's meter and of the root meter, as far as this node reads them.
+fn start_meters(
+    setup: &NodeSetup,
+    chain: &Chain,
+    ledger: &Ledger,
+    engine: &EngineHandle,
+    live: &Arc<Live>,
+    home_inbox: mpsc::Receiver<Fate>,
+    root_inbox: mpsc::Receiver<Fate>,
+) -> anyhow::Result<()> {
+    let parts = |owner, meter, live| MeteringParts {
+        owner,
+        chain: *chain,
+        mtu: setup.genesis.mtu,
+        clock: setup.clock.clone(),
+        meter: Meter::spawn(meter),
+        engine: engine.clone(),
+        live,
+    };
+    if let Some(meter) = &setup.meter {
+        let member = ledger.member(&setup.home);
+        let owner = MeterOwner {
+            home: Some(setup.home.clone()),
+            key: setup.identity.reading().clone(),
+            meter_epoch: member.map_or(0, |member| member.admission.meter.epoch),
+        };
+        let path = setup.data_dir.join("journal.db");
+        let mut metering = Metering::open(parts(owner, meter.clone(), Some(live.clone())), &path)?;
+        let used = ledger.last_number(&PublicKey::of(setup.identity.reading()), Stream::Readings);
+        metering.catch_up(used, member.and_then(|member| member.last_record))?;
+        tokio::spawn(metering.run(home_inbox));
+    }
+    if let Some(root) = &setup.root_meter {
+        let owner = MeterOwner { home: None, key: root.key.clone(), meter_epoch: 0 };
+        let path = setup.data_dir.join("root-journal.db");
+        let mut metering = Metering::open(parts(owner, root.meter.clone(), None), &path)?;
+        let used = ledger.last_number(&PublicKey::of(&root.key), Stream::Readings);
+        metering.catch_up(used, ledger.root_record())?;
+        tokio::spawn(metering.run(root_inbox));
+    }
+    Ok(())
+}
+
+/// Hands what the network reports to the engine.
+async fn forward_events(mut events: mpsc::Receiver<NetworkEvent>, engine: EngineHandle) {
+    while let Some(event) = events.recv().await {
+        let command = match event {
+            NetworkEvent::Gossip { topic, from, bytes } => Command::Gossip { from, topic, bytes },
+            NetworkEvent::Message { from, bytes } => Command::Message { from, bytes },
+            NetworkEvent::PeerUp(key) => Command::PeerUp(key),
+            NetworkEvent::PeerDown(key) => Command::PeerDown(key),
+            // Nobody asks questions of this kind yet; dropping the reply refuses.
+            NetworkEvent::Request { .. } => continue,
+        };
+        engine.tell(command);
+    }
+}
+
+/// Keeps the list of peers that is shown up to date.
+async fn show_peers(network: NetworkHandle, ledger: Ledger, live: Arc<Live>) {
+    let homes: std::collections::BTreeMap<_, _> = ledger
+        .members()
+        .into_iter()
+        .map(|(home, member)| (member.admission.keys.network, home.to_string()))
+        .collect();
+    while Arc::strong_count(&live) > 1 {
+        let peers = network.peers().into_iter().map(|peer| api::Peer {
+            home: homes.get(&peer.key).cloned(),
+            key: peer.key.hex(),
+            address: peer.address.to_string(),
+            connected_since: api::Time::from_unix_ms(peer.connected_since_ms),
+            rtt_ms: peer.rtt.map(|rtt| u64::try_from(rtt.as_millis()).unwrap_or(u64::MAX)),
+        });
+        live.set_peers(peers.collect());
+        tokio::time::sleep(PEERS_EVERY).await;
+    }
+}
+
+async fn start_api(
+    setup: &NodeSetup,
+    live: Arc<Live>,
+    database: PathBuf,
+    engine: EngineHandle,
+) -> anyhow::Result<(SocketAddr, oneshot::Sender<()>, tokio::task::JoinHandle<()>)> {
+    let listener = TcpListener::bind(setup.api_listen)
+        .await
+        .with_context(|| format!("the API cannot listen on {}", setup.api_listen))?;
+    let address = listener.local_addr()?;
+    let (submit, mut submitted) = mpsc::channel::<Vec<u8>>(SUBMIT_MAX);
+    tokio::spawn(async move {
+        while let Some(entry) = submitted.recv().await {
+            engine.submit(entry);
+        }
+    });
+    let state = HttpState {
+        live,
+        database,
+        home: setup.home.clone(),
+        token: TokenHash::of(setup.identity.api_token()),
+        submit: Some(submit),
+        language: Language::default(),
+        hosts: Vec::new(),
+        utc_offset_minutes: 0,
+    };
+    let (stop, stopped) = oneshot::channel::<()>();
+    let done = tokio::spawn(async move {
+        let shutdown = async move {
+            // An error means that the node is gone, which is a stop as well.
+            let _ = stopped.await;
+        };
+        if let Err(error) = http::serve(listener, state, shutdown).await {
+            tracing::error!(%error, "the API stopped");
+        }
+    });
+    Ok((address, stop, done))
+}
+
+/// Runs the node of one home until `shutdown` is done or its engine stops by itself.
+///
+/// # Errors
+/// What could not be started, or why the engine stopped.
+pub async fn run(
+    config: &Config,
+    identity: Identity,
+    genesis: Genesis,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new(genesis.clock));
+    let root_meter = match &config.root_meter {
+        Some(root) => Some(RootMeterSetup {
+            meter: meter_config(&root.meter).await?,
+            key: crate::identity::load_key(&root.key_file)?,
+        }),
+        None => None,
+    };
+    let meter = match &config.meter {
+        Some(meter) => Some(meter_config(meter).await?),
+        None => None,
+    };
+    let node = start(NodeSetup {
+        home: config.home.clone(),
+        data_dir: config.data_dir.clone(),
+        identity,
+        genesis,
+        clock,
+        listen: config.network.listen.clone(),
+        peers: config.network.peers.clone(),
+        mdns: config.network.mdns,
+        api_listen: config.api.listen,
+        meter,
+        root_meter,
+        consensus: config.consensus.clone(),
+        started: Instant::now(),
+    })
+    .await?;
+    tracing::info!(home = %config.home, api = %node.api, "the node runs");
+    let mut progress = node.progress.clone();
+    let halted = async move {
+        let found = progress.wait_for(|progress| progress.halted.is_some()).await;
+        found.ok().and_then(|progress| progress.halted.clone())
+    };
+    let reason = tokio::select! {
+        () = shutdown => None,
+        reason = halted => reason,
+    };
+    node.stop().await;
+    match reason {
+        Some(reason) => anyhow::bail!("the node stopped taking part: {reason}"),
+        None => Ok(()),
+    }
+}
+
+/// A meter's settings with its host looked up and its profile found.
+async fn meter_config(settings: &MeterSettings) -> anyhow::Result<MeterConfig> {
+    let address = tokio::net::lookup_host(&settings.address)
+        .await
+        .with_context(|| format!("the meter's address {} cannot be looked up", settings.address))?
+        .next()
+        .with_context(|| format!("the meter's address {} names no host", settings.address))?;
+    let profile = Profile::by_name(&settings.profile)
+        .with_context(|| format!("there is no meter profile {}", settings.profile))?;
+    let timeout = Duration::from_millis(settings.timeout_ms.into());
+    Ok(MeterConfig { address, unit: settings.unit, profile, timeout })
+}

@@ -1,0 +1,101 @@
+-- Everything here follows from the blocks (`commonwatt ledger verify` compares every row), except `decided_wall_ms` and
+-- `finality_ms`, which this node measured. Times are market time in Unix milliseconds, energy Wh, prices µ/kWh,
+-- amounts n (10⁻⁹ of the currency); an amount is positive where the account or home receives it.
+
+CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE block (
+    height INTEGER PRIMARY KEY,
+    id BLOB NOT NULL,
+    time_ms INTEGER NOT NULL,
+    round INTEGER NOT NULL,
+    entry_count INTEGER NOT NULL,
+    header BLOB NOT NULL,
+    entries BLOB NOT NULL,          -- the whole block, header and entries
+    certificate BLOB NOT NULL,
+    decided_wall_ms INTEGER NOT NULL,
+    finality_ms INTEGER NOT NULL,
+    checksum BLOB NOT NULL          -- SHA-256 of header, entries, certificate and the two times (8 bytes each)
+);
+
+CREATE TABLE entry (
+    id BLOB PRIMARY KEY,
+    height INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    home TEXT
+) WITHOUT ROWID;
+
+CREATE TABLE leaf (
+    position INTEGER PRIMARY KEY,
+    height INTEGER NOT NULL,
+    hash BLOB NOT NULL,
+    bytes BLOB NOT NULL,
+    outcome BLOB                    -- the body of an outcome; an entry's is in its block
+);
+
+CREATE TABLE settlement (
+    home TEXT NOT NULL,
+    interval_ms INTEGER NOT NULL,
+    kind TEXT NOT NULL,             -- settled, late, correction
+    height INTEGER NOT NULL,
+    leaf INTEGER NOT NULL,          -- position of its leaf
+    import_wh INTEGER,              -- NULL: no usable reading
+    export_wh INTEGER,
+    forward_wh INTEGER NOT NULL,    -- sold less bought
+    forward_amount_n INTEGER NOT NULL,
+    sold_wh INTEGER NOT NULL,
+    bought_wh INTEGER NOT NULL,
+    local_amount_n INTEGER NOT NULL,
+    supplier_import_wh INTEGER NOT NULL,
+    supplier_export_wh INTEGER NOT NULL,
+    supplier_amount_n INTEGER NOT NULL,
+    amount_n INTEGER NOT NULL,
+    baseline_n INTEGER NOT NULL,
+    claim_n INTEGER NOT NULL,
+    quality TEXT,
+    PRIMARY KEY (home, interval_ms, kind, height, leaf)
+) WITHOUT ROWID;
+CREATE INDEX settlement_interval ON settlement (interval_ms);
+
+CREATE TABLE interval (
+    start_ms INTEGER PRIMARY KEY,
+    import_price INTEGER NOT NULL,
+    export_price INTEGER NOT NULL,
+    matched_wh INTEGER NOT NULL,
+    supplier_import_wh INTEGER NOT NULL,
+    supplier_export_wh INTEGER NOT NULL,
+    homes INTEGER NOT NULL,
+    missing INTEGER NOT NULL,
+    losses_wh INTEGER,
+    height INTEGER NOT NULL,
+    settled_ms INTEGER NOT NULL     -- time of the block that settled it
+);
+
+CREATE TABLE posting (
+    height INTEGER NOT NULL,        -- 0: deposits of the genesis
+    seq INTEGER NOT NULL,
+    interval_ms INTEGER,
+    account TEXT NOT NULL,          -- home:<id>, supplier, network, congestion, deposits
+    kind TEXT NOT NULL,
+    amount_n INTEGER NOT NULL,
+    PRIMARY KEY (height, seq)
+) WITHOUT ROWID;
+
+CREATE TABLE account (
+    name TEXT PRIMARY KEY,
+    opening_n INTEGER NOT NULL,
+    balance_n INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE reading (
+    home TEXT NOT NULL,             -- empty: the root meter
+    interval_ms INTEGER NOT NULL,
+    import_register_wh INTEGER NOT NULL,
+    export_register_wh INTEGER NOT NULL,
+    quality TEXT NOT NULL,
+    height INTEGER NOT NULL,
+    PRIMARY KEY (home, interval_ms)
+) WITHOUT ROWID;
+
+CREATE TABLE snapshot (height INTEGER PRIMARY KEY, bytes BLOB NOT NULL);

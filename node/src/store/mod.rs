@@ -1,0 +1,28 @@
+//! What a node keeps on its disk, and how it survives being killed at any instant.
+//!
+//! | file | what | written |
+//! |---|---|---|
+//! | `ledger.db` | blocks, certificates, snapshots, and tables for queries made from them | one transaction per block |
+//! | `journal.db` | the home's own signed entries, its numbers, the chain of its reading records | before anything is sent |
+//! | `consensus-a.log`, `consensus-b.log` | what a delegate said and heard since the last block | synced before it speaks |
+//! | `lock` | held while a process uses the folder | at start |
+//!
+//! Everything in `ledger.db` follows from its blocks: [`verify`](verify::verify) replays them and compares every row.
+//! The journal is the one file whose loss loses something; the consensus log is the one whose loss may cost a
+//! delegate its seat, since it no longer knows what it has said.
+
+mod database;
+mod error;
+pub mod export;
+pub mod journal;
+pub mod ledger_db;
+pub mod log_file;
+mod projection;
+mod replay;
+pub mod verify;
+
+#[cfg(test)]
+mod fixture;
+
+pub use database::Durability;
+pub use error::{Damage, StoreError};

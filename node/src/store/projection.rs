@@ -1,0 +1,379 @@
+//! The rows of `ledger.db` that follow from one executed block: written in its transaction, compared by `verify`.
+
+use energy::{HomeId, Interval, Money, WattHours};
+use ledger::codec::Encode;
+use ledger::{Executed, Genesis, HomeOutcome, IntervalOutcome, LeafSource, Ledger, Outcome};
+use market::{Account, PostingKind};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, params_from_iter};
+
+use super::database::{int, unsigned};
+use super::error::Damage;
+
+/// A table whose rows follow from the blocks.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub name: &'static str,
+    /// The key's first.
+    pub columns: &'static [&'static str],
+    /// How many of them are the key.
+    pub key: usize,
+    /// What writes a row.
+    verb: &'static str,
+}
+
+const INSERT: &str = "INSERT";
+
+const ENTRY: Table =
+    Table { name: "entry", columns: &["id", "height", "position", "kind", "home"], key: 1, verb: INSERT };
+const LEAF: Table = Table {
+    name: "leaf",
+    columns: &["position", "height", "hash", "bytes", "outcome"],
+    key: 1,
+    verb: INSERT,
+};
+const SETTLEMENT: Table = Table {
+    name: "settlement",
+    columns: &[
+        "home",
+        "interval_ms",
+        "kind",
+        "height",
+        "leaf",
+        "import_wh",
+        "export_wh",
+        "forward_wh",
+        "forward_amount_n",
+        "sold_wh",
+        "bought_wh",
+        "local_amount_n",
+        "supplier_import_wh",
+        "supplier_export_wh",
+        "supplier_amount_n",
+        "amount_n",
+        "baseline_n",
+        "claim_n",
+        "quality",
+    ],
+    key: 5,
+    verb: INSERT,
+};
+const INTERVAL: Table = Table {
+    name: "interval",
+    columns: &[
+        "start_ms",
+        "import_price",
+        "export_price",
+        "matched_wh",
+        "supplier_import_wh",
+        "supplier_export_wh",
+        "homes",
+        "missing",
+        "losses_wh",
+        "height",
+        "settled_ms",
+    ],
+    key: 1,
+    verb: INSERT,
+};
+const POSTING: Table = Table {
+    name: "posting",
+    columns: &["height", "seq", "interval_ms", "account", "kind", "amount_n"],
+    key: 2,
+    verb: INSERT,
+};
+/// A new meter may be read in an interval that its predecessor was read in already: the later reading stands.
+const READING: Table = Table {
+    name: "reading",
+    columns: &["home", "interval_ms", "import_register_wh", "export_register_wh", "quality", "height"],
+    key: 2,
+    verb: "INSERT OR REPLACE",
+};
+
+/// Every table, for counting.
+pub(super) const TABLES: [&Table; 6] = [&ENTRY, &LEAF, &SETTLEMENT, &INTERVAL, &POSTING, &READING];
+
+/// One row, in the order of its table's columns.
+pub(super) type Row = Vec<Value>;
+
+impl Table {
+    /// Writes rows.
+    pub fn insert(&self, connection: &Connection, rows: &[Row]) -> rusqlite::Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let places: Vec<String> = (1..=self.columns.len()).map(|place| format!("?{place}")).collect();
+        let (columns, places) = (self.columns.join(", "), places.join(", "));
+        let sql = format!("{} INTO {} ({columns}) VALUES ({places})", self.verb, self.name);
+        let mut statement = connection.prepare_cached(&sql)?;
+        rows.iter().try_for_each(|row| statement.execute(params_from_iter(row)).map(drop))
+    }
+
+    /// The row stored under the key of `row`.
+    pub fn stored(&self, connection: &Connection, row: &[Value]) -> rusqlite::Result<Option<Row>> {
+        let key: Vec<String> = self
+            .columns
+            .iter()
+            .take(self.key)
+            .enumerate()
+            .map(|(at, name)| format!("{name} = ?{}", at + 1))
+            .collect();
+        let sql =
+            format!("SELECT {} FROM {} WHERE {}", self.columns.join(", "), self.name, key.join(" AND "));
+        let mut statement = connection.prepare_cached(&sql)?;
+        let read = |row: &rusqlite::Row<'_>| (0..self.columns.len()).map(|at| row.get(at)).collect();
+        statement.query_row(params_from_iter(row.iter().take(self.key)), read).optional()
+    }
+
+    /// How many rows belong to blocks after `height`.
+    pub fn count_after(&self, connection: &Connection, height: u64) -> rusqlite::Result<u64> {
+        let sql = format!("SELECT count(*) FROM {} WHERE height > ?1", self.name);
+        connection.query_row(&sql, [int(height)?], |row| unsigned(row, 0))
+    }
+
+    /// True where a later block may have written over a row.
+    pub fn replaces(&self) -> bool {
+        self.verb != INSERT
+    }
+}
+
+/// Every row that follows from a block.
+pub(super) fn rows(executed: &Executed) -> [(&'static Table, Vec<Row>); 6] {
+    [
+        (&ENTRY, entries(executed)),
+        (&LEAF, leaves(executed)),
+        (&SETTLEMENT, settlements(executed)),
+        (&INTERVAL, intervals(executed)),
+        (&POSTING, postings(executed)),
+        (&READING, readings(executed)),
+    ]
+}
+
+/// The accounts a block may have changed or opened.
+pub(super) fn touched_accounts(executed: &Executed) -> Vec<Account<HomeId>> {
+    let moved = executed.postings.iter().map(|posting| posting.account.clone());
+    let admitted = executed.block.entries.iter().filter_map(|entry| match &entry.entry().body {
+        ledger::Body::Admission(admission) => Some(Account::Home(admission.home.clone())),
+        _ => None,
+    });
+    let mut accounts: Vec<_> = moved.chain(admitted).collect();
+    accounts.sort();
+    accounts.dedup();
+    accounts
+}
+
+/// The accounts at the start, with what stands on them, and the deposits that put it there as postings of height 0.
+pub(super) fn opening(genesis: &Genesis, ledger: &Ledger) -> (Vec<(String, i64)>, Vec<Row>) {
+    let homes = genesis.members.iter().map(|member| Account::Home(member.admission.home.clone()));
+    let common = [Account::Supplier, Account::Network, Account::Congestion, Account::Deposits];
+    let balance = |account: Account<HomeId>| (account_name(&account), ledger.balance(&account).get());
+    let accounts = homes.chain(common).map(balance).collect();
+    let deposits = genesis.members.iter().filter(|member| member.deposit.get() != 0).flat_map(|member| {
+        let amount = member.deposit.get();
+        [(Account::Home(member.admission.home.clone()), amount), (Account::Deposits, amount.saturating_neg())]
+    });
+    let posting = |(seq, (account, amount)): (usize, (Account<HomeId>, i64))| {
+        let (account, kind) = (text(account_name(&account)), text(PostingKind::Deposit.word()));
+        vec![Value::Integer(0), number(seq), Value::Null, account, kind, Value::Integer(amount)]
+    };
+    (accounts, deposits.enumerate().map(posting).collect())
+}
+
+/// Writes the accounts and postings of the genesis.
+pub(super) fn insert_opening(
+    connection: &Connection,
+    genesis: &Genesis,
+    ledger: &Ledger,
+) -> rusqlite::Result<()> {
+    let (accounts, postings) = opening(genesis, ledger);
+    let sql = "INSERT INTO account (name, opening_n, balance_n) VALUES (?1, ?2, ?2)";
+    let mut statement = connection.prepare(sql)?;
+    accounts.iter().try_for_each(|account| statement.execute((&account.0, account.1)).map(drop))?;
+    POSTING.insert(connection, &postings)
+}
+
+/// Compares the postings of height 0 with those of the genesis.
+pub(super) fn compare_opening(connection: &Connection, expected: &[Row]) -> Result<(), Damage> {
+    let damage = |what: String| Damage::new("genesis", "posting", what);
+    for row in expected {
+        let stored = POSTING.stored(connection, row).map_err(|error| damage(error.to_string()))?;
+        if stored.as_ref() != Some(row) {
+            return Err(damage("a deposit of the genesis differs or is missing".to_owned()));
+        }
+    }
+    let sql = "SELECT count(*) FROM posting WHERE height <= 0";
+    let count: i64 =
+        connection.query_row(sql, [], |row| row.get(0)).map_err(|error| damage(error.to_string()))?;
+    if int(expected.len()).ok() == Some(count) {
+        return Ok(());
+    }
+    Err(damage(format!("{count} rows stand at height 0, the genesis gives {}", expected.len())))
+}
+
+/// Writes what stands on the accounts that a block touched.
+pub(super) fn update_accounts(connection: &Connection, executed: &Executed) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO account (name, opening_n, balance_n) VALUES (?1, 0, ?2)
+               ON CONFLICT (name) DO UPDATE SET balance_n = excluded.balance_n";
+    let mut statement = connection.prepare_cached(sql)?;
+    touched_accounts(executed).iter().try_for_each(|account| {
+        statement.execute((account_name(account), executed.ledger.balance(account).get())).map(drop)
+    })
+}
+
+/// How accounts are named in tables and exports.
+pub(super) fn account_name(account: &Account<HomeId>) -> String {
+    match account {
+        Account::Home(home) => format!("home:{home}"),
+        Account::Supplier => "supplier".to_owned(),
+        Account::Network => "network".to_owned(),
+        Account::Congestion => "congestion".to_owned(),
+        Account::Deposits => "deposits".to_owned(),
+    }
+}
+
+fn entries(executed: &Executed) -> Vec<Row> {
+    let height = executed.block.header.height;
+    let row = |(position, entry): (usize, &ledger::VerifiedEntry)| {
+        let body = &entry.entry().body;
+        let home = body.home().map_or(Value::Null, |home| text(home.as_str()));
+        vec![blob(&entry.id().0.0), number(height), number(position), text(body.kind()), home]
+    };
+    executed.block.entries.iter().enumerate().map(row).collect()
+}
+
+/// Leaves with their positions in the tree.
+fn placed(executed: &Executed) -> impl Iterator<Item = (u64, &ledger::Leaf)> {
+    let first = executed.ledger.tree_size().saturating_sub(executed.leaves.len() as u64);
+    (first..).zip(&executed.leaves)
+}
+
+/// Outcomes with the positions of their leaves.
+fn outcomes(executed: &Executed) -> impl Iterator<Item = (u64, &Outcome)> {
+    placed(executed).filter_map(|(position, leaf)| match leaf.source {
+        LeafSource::Outcome(at) => Some((position, executed.outcomes.get(at)?)),
+        LeafSource::Entry(_) => None,
+    })
+}
+
+fn leaves(executed: &Executed) -> Vec<Row> {
+    let height = executed.block.header.height;
+    let row = |(position, leaf): (u64, &ledger::Leaf)| {
+        let outcome = match leaf.source {
+            LeafSource::Outcome(at) => executed.outcomes.get(at),
+            LeafSource::Entry(_) => None,
+        };
+        let outcome = outcome.map_or(Value::Null, |outcome| Value::Blob(outcome.to_bytes()));
+        vec![number(position), number(height), blob(&leaf.hash.0), blob(&leaf.bytes), outcome]
+    };
+    placed(executed).map(row).collect()
+}
+
+fn settlements(executed: &Executed) -> Vec<Row> {
+    let height = executed.block.header.height;
+    let row = |(leaf, outcome): (u64, &Outcome)| match outcome {
+        Outcome::Home(home) => Some(settlement(height, leaf, home)),
+        Outcome::Interval(_) => None,
+    };
+    outcomes(executed).filter_map(row).collect()
+}
+
+fn settlement(height: u64, leaf: u64, outcome: &HomeOutcome) -> Row {
+    let HomeOutcome { position, matched, .. } = outcome;
+    vec![
+        text(outcome.home.as_str()),
+        start(outcome.interval),
+        text(outcome.kind.word()),
+        number(height),
+        number(leaf),
+        outcome.metered.map_or(Value::Null, |metered| wh(metered.import)),
+        outcome.metered.map_or(Value::Null, |metered| wh(metered.export)),
+        number(i128::from(position.sold.get()) - i128::from(position.bought.get())),
+        money(position.amount),
+        wh(matched.sold),
+        wh(matched.bought),
+        money(matched.local_amount),
+        wh(matched.supplier_import),
+        wh(matched.supplier_export),
+        money(matched.supplier_amount),
+        money(outcome.amount),
+        money(outcome.baseline),
+        money(outcome.claim),
+        outcome.quality.map_or(Value::Null, |quality| text(quality.word())),
+    ]
+}
+
+fn intervals(executed: &Executed) -> Vec<Row> {
+    let row = |outcome: &Outcome| match outcome {
+        Outcome::Interval(interval) => Some(interval_row(executed, interval)),
+        Outcome::Home(_) => None,
+    };
+    executed.outcomes.iter().filter_map(row).collect()
+}
+
+fn interval_row(executed: &Executed, outcome: &IntervalOutcome) -> Row {
+    vec![
+        start(outcome.interval),
+        Value::Integer(outcome.tariff.import_price.get()),
+        Value::Integer(outcome.tariff.export_price.get()),
+        wh(outcome.matched),
+        wh(outcome.supplier_import),
+        wh(outcome.supplier_export),
+        Value::Integer(outcome.homes.into()),
+        Value::Integer(outcome.missing.into()),
+        outcome.losses.map_or(Value::Null, Value::Integer),
+        number(executed.block.header.height),
+        number(executed.block.header.time.unix_ms()),
+    ]
+}
+
+fn postings(executed: &Executed) -> Vec<Row> {
+    let height = executed.block.header.height;
+    let row = |(seq, posting): (usize, &ledger::PostingRecord)| {
+        let interval = posting.interval.map_or(Value::Null, start);
+        let (account, kind) = (text(account_name(&posting.account)), text(posting.kind.word()));
+        vec![number(height), number(seq), interval, account, kind, money(posting.amount)]
+    };
+    executed.postings.iter().enumerate().map(row).collect()
+}
+
+fn readings(executed: &Executed) -> Vec<Row> {
+    let height = executed.block.header.height;
+    let row = |reading: &ledger::ReadingRecord| {
+        vec![
+            text(reading.home.as_ref().map_or("", HomeId::as_str)),
+            start(reading.interval),
+            wh(reading.import_register),
+            wh(reading.export_register),
+            text(reading.quality.word()),
+            number(height),
+        ]
+    };
+    executed.readings.iter().map(row).collect()
+}
+
+/// SQLite's integers have 64 bits with a sign. What lies beyond (a register that claims more than 9 EWh) is stored as
+/// the largest: a final block must never be unstorable because of what somebody wrote into it.
+fn number<T: TryInto<i64>>(value: T) -> Value {
+    Value::Integer(value.try_into().unwrap_or(i64::MAX))
+}
+
+fn wh(energy: WattHours) -> Value {
+    number(energy.get())
+}
+
+fn money(amount: Money) -> Value {
+    let bounded = amount.get().clamp(i64::MIN.into(), i64::MAX.into());
+    number(bounded)
+}
+
+fn start(interval: Interval) -> Value {
+    number(interval.start().unix_ms())
+}
+
+fn text(text: impl Into<String>) -> Value {
+    Value::Text(text.into())
+}
+
+fn blob(bytes: &[u8]) -> Value {
+    Value::Blob(bytes.to_vec())
+}

@@ -1,0 +1,212 @@
+//! Blocks as they are stored, and how a stored block is examined before anything is built on it or anybody gets it.
+
+use ledger::codec::{Decode, Encode};
+use ledger::{Block, Certificate, Chain, DelegateSet, Executed, Hash32, Header, Ledger, UnverifiedBlock};
+use rusqlite::{Connection, OptionalExtension};
+
+use super::database::int;
+use super::error::Damage;
+
+/// One row of the table `block`, as it is.
+#[derive(Debug)]
+pub(super) struct StoredBlock {
+    pub height: u64,
+    pub id: Vec<u8>,
+    pub time_ms: i64,
+    pub round: i64,
+    pub entry_count: i64,
+    pub header: Vec<u8>,
+    /// The whole block.
+    pub entries: Vec<u8>,
+    pub certificate: Vec<u8>,
+    pub decided_wall_ms: i64,
+    pub finality_ms: i64,
+    pub checksum: Vec<u8>,
+}
+
+impl StoredBlock {
+    /// The row of a block that was just decided.
+    pub fn new(block: &Block, certificate: &Certificate, decided_wall_ms: u64, finality_ms: u64) -> Self {
+        let mut row = Self {
+            height: block.header.height,
+            id: block.id().0.0.to_vec(),
+            time_ms: int(block.header.time.unix_ms()).unwrap_or(i64::MAX),
+            round: certificate.round.into(),
+            entry_count: int(block.entries.len()).unwrap_or(i64::MAX),
+            header: block.header.to_bytes(),
+            entries: block.to_bytes(),
+            certificate: certificate.to_bytes(),
+            decided_wall_ms: int(decided_wall_ms).unwrap_or(i64::MAX),
+            finality_ms: int(finality_ms).unwrap_or(i64::MAX),
+            checksum: Vec::new(),
+        };
+        row.checksum = row.computed_checksum().0.to_vec();
+        row
+    }
+
+    pub fn insert(&self, connection: &Connection) -> rusqlite::Result<()> {
+        let sql = "INSERT INTO block VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+        let values = (
+            int(self.height)?,
+            &self.id,
+            self.time_ms,
+            self.round,
+            self.entry_count,
+            &self.header,
+            &self.entries,
+            &self.certificate,
+            self.decided_wall_ms,
+            self.finality_ms,
+            &self.checksum,
+        );
+        connection.prepare_cached(sql)?.execute(values).map(drop)
+    }
+
+    /// The stored block at `height`.
+    ///
+    /// # Errors
+    /// [`Damage`] if it is not there or the database cannot be read there.
+    pub fn read(connection: &Connection, height: u64) -> Result<Self, Damage> {
+        let query = || {
+            let sql = "SELECT id, time_ms, round, entry_count, header, entries, certificate, decided_wall_ms,
+                       finality_ms, checksum FROM block WHERE height = ?1";
+            let mut statement = connection.prepare_cached(sql)?;
+            statement.query_row([int(height)?], |row| Self::from_row(height, row)).optional()
+        };
+        match query() {
+            Ok(Some(row)) => Ok(row),
+            Ok(None) => Err(Damage::of_block(height, "height", "there is no such block")),
+            Err(error) => Err(Damage::of_block(height, "row", format!("cannot be read: {error}"))),
+        }
+    }
+
+    fn from_row(height: u64, row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            height,
+            id: row.get(0)?,
+            time_ms: row.get(1)?,
+            round: row.get(2)?,
+            entry_count: row.get(3)?,
+            header: row.get(4)?,
+            entries: row.get(5)?,
+            certificate: row.get(6)?,
+            decided_wall_ms: row.get(7)?,
+            finality_ms: row.get(8)?,
+            checksum: row.get(9)?,
+        })
+    }
+
+    /// Makes the checksum fit again, as a forger would.
+    #[cfg(test)]
+    pub fn mend(&mut self) {
+        self.checksum = self.computed_checksum().0.to_vec();
+    }
+
+    fn computed_checksum(&self) -> Hash32 {
+        let (decided, finality) = (self.decided_wall_ms.to_be_bytes(), self.finality_ms.to_be_bytes());
+        Hash32::of(&[&self.header, &self.entries, &self.certificate, &decided, &finality])
+    }
+
+    /// The block and its certificate, when the checksum holds and every column agrees with them. `delegates`, where
+    /// known, helps to name the column that is damaged.
+    ///
+    /// # Errors
+    /// [`Damage`]: which column.
+    pub fn examine(
+        &self,
+        chain: &Chain,
+        delegates: Option<&DelegateSet>,
+    ) -> Result<(UnverifiedBlock, Certificate), Damage> {
+        if self.checksum != self.computed_checksum().0 {
+            let (part, what) = self.changed_column(chain, delegates);
+            return Err(Damage::of_block(self.height, part, format!("checksum differs; {what}")));
+        }
+        let damage = |part: &str, what: String| Damage::of_block(self.height, part, what);
+        let block = UnverifiedBlock::from_bytes(&self.entries)
+            .map_err(|error| damage("entries", error.to_string()))?;
+        let certificate = Certificate::from_bytes(&self.certificate)
+            .map_err(|error| damage("certificate", error.to_string()))?;
+        let header = &block.header;
+        let id = header.id();
+        // The checksum does not cover what can be compared with what it covers.
+        let agree = [
+            ("header", self.header == header.to_bytes()),
+            ("id", self.id == id.0.0),
+            ("height", self.height == header.height),
+            ("time_ms", u64::try_from(self.time_ms) == Ok(header.time.unix_ms())),
+            ("round", u32::try_from(self.round) == Ok(certificate.round)),
+            ("entry_count", usize::try_from(self.entry_count) == Ok(block.entries.len())),
+            ("certificate", (certificate.height, certificate.block) == (header.height, id)),
+        ];
+        match agree.into_iter().find(|(_, agrees)| !agrees) {
+            Some((part, _)) => Err(damage(part, "differs from the block itself".to_owned())),
+            None => Ok((block, certificate)),
+        }
+    }
+
+    /// The checksum does not hold: which column no longer agrees with the others, and how it shows.
+    fn changed_column(&self, chain: &Chain, delegates: Option<&DelegateSet>) -> (&'static str, String) {
+        let header = match Header::from_bytes(&self.header) {
+            Ok(header) if self.id == header.id().0.0 => header,
+            Ok(_) => return ("header", "its hash is not the block's id".to_owned()),
+            Err(error) => return ("header", error.to_string()),
+        };
+        match UnverifiedBlock::from_bytes(&self.entries) {
+            Err(error) => return ("entries", error.to_string()),
+            Ok(block) if block.header != header => {
+                return ("entries", "its header is not the block's".to_owned());
+            }
+            Ok(block) => {
+                if let Err((position, error)) = block.verify(chain, |_| None) {
+                    return ("entries", format!("entry {position}: {error}"));
+                }
+            }
+        }
+        match Certificate::from_bytes(&self.certificate) {
+            Err(error) => return ("certificate", error.to_string()),
+            Ok(certificate) => {
+                let named = (certificate.height, certificate.block, i64::from(certificate.round));
+                if named != (header.height, header.id(), self.round) {
+                    return ("certificate", "it is for another block or round".to_owned());
+                }
+                if let Some(Err(error)) = delegates.map(|delegates| certificate.verify(chain, delegates)) {
+                    return ("certificate", error.to_string());
+                }
+            }
+        }
+        ("decided_wall_ms, finality_ms or checksum", "block and certificate themselves hold".to_owned())
+    }
+}
+
+/// What a replay checks beyond the checksum and the state machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// Signatures of entries, execution, header.
+    Start,
+    /// The certificate, too.
+    Whole,
+}
+
+/// Replays the stored block at the height after `ledger`'s.
+///
+/// # Errors
+/// [`Damage`]: it is not what was stored, or does not follow.
+pub(super) fn replay(
+    connection: &Connection,
+    ledger: &Ledger,
+    depth: Depth,
+) -> Result<(Executed, StoredBlock), Damage> {
+    let height = ledger.height().saturating_add(1);
+    let row = StoredBlock::read(connection, height)?;
+    let damage = |part: &str, what: String| Damage::of_block(height, part, what);
+    let (chain, delegates) = (ledger.chain(), ledger.delegates());
+    let (block, certificate) = row.examine(chain, Some(delegates))?;
+    if depth == Depth::Whole {
+        certificate.verify(chain, delegates).map_err(|error| damage("certificate", error.to_string()))?;
+    }
+    let block = block
+        .verify(chain, |_| None)
+        .map_err(|(position, error)| damage("entries", format!("entry {position}: {error}")))?;
+    let executed = ledger.execute(&block).map_err(|error| damage("execution", error.to_string()))?;
+    Ok((executed, row))
+}

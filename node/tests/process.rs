@@ -1,0 +1,221 @@
+//! Real processes: delegates killed and restarted, majorities lost and found again, and the demo's day checked by a program
+//! that nobody here wrote into the product. One binary; the tests run one after the other, because each of them needs
+//! the machine to itself.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot do its work must fail")]
+
+#[path = "process/street.rs"]
+mod street;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use street::{Street, program};
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A small generator of our own: the moments at which processes are killed come from a seed that a failure prints.
+struct Seeded(u64);
+
+impl Seeded {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+}
+
+#[test]
+fn a_delegate_killed_at_random_moments_comes_back_without_a_lost_interval_or_a_second_vote() {
+    let _alone = alone();
+    let seed = 20_161_113;
+    let mut random = Seeded(seed);
+    let mut street = Street::start("killed", 5, 4);
+    street.wait_until_settled(2, Duration::from_secs(60));
+    for _ in 0..4 {
+        let victim = 1 + usize::try_from(random.below(3)).unwrap();
+        sleep(Duration::from_millis(500 + random.below(4_000)));
+        street.kill(victim);
+        sleep(Duration::from_millis(random.below(3_000)));
+        street.restart(victim, &[]);
+    }
+    // Once more, at the worst moment: the vote is in the log, the block not yet in the database.
+    let height = street.height(1);
+    street.kill(1);
+    street.restart(1, &[("COMMONWATT_ABORT_BEFORE_COMMIT", &(height + 4).to_string())]);
+    street.wait_until_dead(1, Duration::from_secs(60));
+    street.restart(1, &[]);
+    let settled = street.settled(0);
+    street.wait_until_settled(settled + 3, Duration::from_secs(90));
+    street.wait_until_level(Duration::from_secs(30));
+    street.stop_all();
+
+    street.assert_same_chain();
+    street.assert_no_interval_missed(0);
+    street.assert_nobody_contradicted_themselves();
+    street.assert_energy_adds_up(0);
+}
+
+#[test]
+fn with_two_delegates_down_nothing_settles_and_what_is_in_time_settles_after_they_return() {
+    let _alone = alone();
+    let mut street = Street::start("two-down", 5, 4);
+    street.wait_until_settled(2, Duration::from_secs(60));
+    street.kill(2);
+    street.kill(3);
+    // A block that was already decided may still be stored.
+    sleep(Duration::from_secs(2));
+    let (height, settled) = (street.height(0), street.settled(0));
+    let from = Instant::now();
+    while from.elapsed() < Duration::from_secs(25) {
+        sleep(Duration::from_millis(500));
+        assert_eq!(street.height(0), height, "two of four delegates made a block");
+    }
+    assert_eq!(street.settled(0), settled);
+    street.restart(2, &[]);
+    street.restart(3, &[]);
+    street.wait_until_settled(settled + 8, Duration::from_secs(120));
+    street.wait_until_level(Duration::from_secs(30));
+    street.stop_all();
+
+    street.assert_same_chain();
+    street.assert_no_interval_missed(0);
+    street.assert_nobody_contradicted_themselves();
+    // Homes that were up all the time kept their readings in their journals: every one still counted.
+    street.assert_never_without_a_reading(0, &["h1", "h2", "h5"]);
+    street.assert_energy_adds_up(0);
+}
+
+#[test]
+fn a_meter_that_is_gone_leaves_a_gap_that_its_next_reading_closes_to_the_watt_hour() {
+    let _alone = alone();
+    let mut street = Street::start("meter-gone", 4, 4);
+    street.wait_until_settled(2, Duration::from_secs(60));
+    street.unplug(3, true);
+    let settled = street.settled(0);
+    street.wait_until_settled(settled + 5, Duration::from_secs(90));
+    street.unplug(3, false);
+    street.wait_until_settled(settled + 9, Duration::from_secs(90));
+    street.stop_all();
+
+    street.assert_same_chain();
+    street.assert_no_interval_missed(0);
+    street.assert_gap_closed(0, "h4");
+    street.assert_energy_adds_up(0);
+}
+
+/// The day of the demo, run once for all tests that look at it.
+struct DemoDay {
+    folder: PathBuf,
+    export: PathBuf,
+    output: Output,
+    wall: Duration,
+}
+
+fn demo_day() -> &'static DemoDay {
+    static DAY: OnceLock<DemoDay> = OnceLock::new();
+    DAY.get_or_init(|| {
+        let folder = street::fresh_folder("demo-day");
+        let (data, export) = (folder.join("data"), folder.join("export"));
+        let began = Instant::now();
+        let output = Command::new(program())
+            .args(["demo", "--once", "--output", "json", "--data-dir"])
+            .arg(&data)
+            .arg("--export")
+            .arg(&export)
+            .output()
+            .expect("the demo starts");
+        DemoDay { folder: data, export, output, wall: began.elapsed() }
+    })
+}
+
+fn summary(day: &DemoDay) -> serde_json::Value {
+    let errors = String::from_utf8_lossy(&day.output.stderr);
+    assert!(day.output.status.success(), "the demo ended with {}:\n{errors}", day.output.status);
+    let text = String::from_utf8_lossy(&day.output.stdout);
+    let last = text.lines().last().expect("the demo prints a summary");
+    serde_json::from_str(last).expect("the summary is JSON")
+}
+
+#[test]
+fn the_demo_settles_every_interval_of_its_day_on_equal_nodes() {
+    let _alone = alone();
+    let day = demo_day();
+    let summary = summary(day);
+    eprintln!("demo day in {:?}: {summary}", day.wall);
+    assert_eq!(summary["homes"], 12);
+    assert_eq!(summary["intervals"], 96);
+    assert_eq!(summary["intervals_settled"], 96);
+    assert_eq!(summary["roots_equal"], true);
+    assert_eq!(summary["invariants_hold"], true);
+    let wh = |name: &str| summary[name].as_i64().unwrap();
+    assert!(wh("matched_wh") > 0);
+    assert_eq!(wh("metered_import_wh"), wh("matched_wh") + wh("supplier_import_wh"));
+    assert_eq!(wh("metered_export_wh"), wh("matched_wh") + wh("supplier_export_wh"));
+    assert!(wh("losses_wh") > 0, "the root meter was read in every interval");
+    let saved = summary["saved_n"]["homes"].as_object().unwrap();
+    assert_eq!(saved.len(), 12);
+    assert!(saved.values().all(|nano| nano.as_i64().unwrap() >= 0), "a home paid more than its supplier alone");
+    assert!(summary["saved_n"]["total"].as_i64().unwrap() > 0);
+}
+
+#[test]
+fn an_independent_program_recomputes_every_amount_of_the_demo_to_the_nano_unit() {
+    let _alone = alone();
+    let day = demo_day();
+    summary(day);
+    let checker = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/recompute.py");
+    let output = Command::new("python3")
+        .arg(checker)
+        .arg(&day.export)
+        .args(["--intervals", "96"])
+        .output()
+        .expect("python3 is needed: run `cargo xtask test`");
+    let text = String::from_utf8_lossy(&output.stdout);
+    eprintln!("{text}");
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let result: serde_json::Value = serde_json::from_str(&text).expect("the checker prints JSON");
+    assert!(result["checked_amounts"].as_i64().unwrap() > 5_000);
+}
+
+#[test]
+fn the_stored_chain_replays_to_the_same_root_and_a_flipped_byte_is_named() {
+    let _alone = alone();
+    let day = demo_day();
+    summary(day);
+    let home = std::fs::read_dir(&day.folder)
+        .unwrap()
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .find(|path| path.join("ledger.db").exists())
+        .expect("the demo kept its homes");
+    let verify = |expected: i32| {
+        let output = street::verify(&home);
+        let text = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert_eq!(output.status.code(), Some(expected), "{text}");
+        text
+    };
+    let text = verify(0);
+    assert!(text.contains("genesis"), "it says where it began: {text}");
+
+    let db = rusqlite::Connection::open(home.join("ledger.db")).unwrap();
+    let entries: Vec<u8> =
+        db.query_row("SELECT entries FROM block WHERE height = 40", [], |row| row.get(0)).unwrap();
+    let mut damaged = entries.clone();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    db.execute("UPDATE block SET entries = ?1 WHERE height = 40", [&damaged]).unwrap();
+    let text = verify(4);
+    assert!(text.contains("block 40") && text.contains("entries"), "the damage is named: {text}");
+    db.execute("UPDATE block SET entries = ?1 WHERE height = 40", [&entries]).unwrap();
+    verify(0);
+}

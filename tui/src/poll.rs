@@ -1,0 +1,69 @@
+//! Asks the nodes, each on its own so that a slow one delays no other.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use api::{ClientError, Time};
+use tokio::sync::mpsc;
+
+use crate::model::Answer;
+use crate::neighbourhood::Target;
+
+/// How often a node is asked.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// How many settled intervals are shown at most.
+const INTERVALS: u32 = 40;
+
+/// What came of asking the node at an index.
+pub type Polled = (usize, Result<Answer, String>);
+
+/// Asks every node again and again until the receiver is dropped. `leader` is the index of the node that is asked
+/// about the whole community.
+pub fn start(targets: Vec<Target>, leader: &Arc<AtomicUsize>, sender: &mpsc::Sender<Polled>) {
+    for (index, target) in targets.into_iter().enumerate() {
+        tokio::spawn(follow(index, target, Arc::clone(leader), sender.clone()));
+    }
+}
+
+async fn follow(index: usize, target: Target, leader: Arc<AtomicUsize>, sender: mpsc::Sender<Polled>) {
+    let mut seen = Seen::default();
+    let mut period = tokio::time::interval(PERIOD);
+    period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        period.tick().await;
+        let leads = leader.load(Ordering::Relaxed) == index;
+        let answer = ask(&target, &mut seen, leads).await.map_err(|error| error.to_string());
+        if answer.is_err() {
+            // It may come back with another day.
+            seen = Seen::default();
+        }
+        if sender.send((index, answer)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The last settled interval for which the day and the intervals were fetched; they change only with it.
+#[derive(Default)]
+pub struct Seen {
+    day: Option<Option<Time>>,
+    intervals: Option<Option<Time>>,
+}
+
+/// Asks one node once: what changes all the time always, the rest only if an interval was settled since.
+pub async fn ask(target: &Target, seen: &mut Seen, leads: bool) -> Result<Answer, ClientError> {
+    let status = target.client.status().await?;
+    let settled = status.last_settled;
+    let mut answer = Answer { status, today: None, intervals: None };
+    if seen.day != Some(settled) {
+        answer.today = Some(target.client.today(false).await?);
+        seen.day = Some(settled);
+    }
+    if leads && seen.intervals != Some(settled) {
+        answer.intervals = Some(target.client.intervals(INTERVALS, None).await?.items);
+        seen.intervals = Some(settled);
+    }
+    Ok(answer)
+}

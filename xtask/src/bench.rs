@@ -1,0 +1,49 @@
+//! Benches: criterion for pure functions, the program's own `bench` for what needs a neighbourhood.
+
+use clap::{Args as ClapArgs, ValueEnum};
+
+/// What to measure.
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    /// Which bench.
+    what: What,
+    /// How many delegates (ledger).
+    #[arg(long, default_value_t = 4)]
+    delegates: u8,
+    /// How many seconds of load (ledger).
+    #[arg(long, default_value_t = 10)]
+    seconds: u32,
+    /// `json`: the last line on stdout is one object (ledger).
+    #[arg(long, default_value = "text")]
+    output: String,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum What {
+    /// The auction and neighbour matching.
+    Market,
+    /// Blocks, signatures, settlement as pure functions.
+    State,
+    /// Entries per second and finality through real nodes.
+    Ledger,
+}
+
+/// Runs one bench in release mode.
+///
+/// # Errors
+/// If it fails.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    match args.what {
+        What::Market => crate::run::run("cargo", &["bench", "--package", "market"]),
+        What::State => crate::run::run("cargo", &["bench", "--package", "ledger"]),
+        What::Ledger => ledger(args),
+    }
+}
+
+fn ledger(args: &Args) -> anyhow::Result<()> {
+    let (delegates, seconds) = (args.delegates.to_string(), args.seconds.to_string());
+    let load = ["--delegates", &delegates, "--seconds", &seconds, "--output", &args.output];
+    let mut arguments = vec!["run", "--release", "--quiet", "--package", "node", "--", "bench", "ledger"];
+    arguments.extend(load);
+    crate::run::run("cargo", &arguments)
+}

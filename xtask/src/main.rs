@@ -1,0 +1,36 @@
+//! The project's own chores: `cargo xtask test` sets up what the tests need and runs them all; `cargo xtask bench`
+//! measures.
+#![expect(clippy::print_stderr, reason = "a chore tells its user what it does on stderr")]
+
+mod bench;
+mod peers;
+mod run;
+mod test;
+
+use clap::{Parser, Subcommand};
+
+/// The project's own chores.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Install what the tests need (says what), then format check, lints and every test.
+    Test,
+    /// Install what the tests need and stop.
+    Setup,
+    /// Measure; figures and machine go to docs/benchmarks.md by hand.
+    Bench(bench::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().chore {
+        Chore::Test => test::all(),
+        Chore::Setup => peers::install(),
+        Chore::Bench(args) => bench::run(&args),
+    }
+}

@@ -1,0 +1,61 @@
+//! The third-party programs that judge ours: Debian packages and a Python virtual environment.
+
+use anyhow::{Context, bail};
+
+use crate::run::{output_of, root, run, succeeds};
+
+/// Debian packages and a program each brings.
+const PACKAGES: [(&str, &str); 1] = [("mbpoll", "mbpoll")];
+
+/// What goes into the virtual environment, pinned.
+const PYTHON_PACKAGES: [&str; 1] = ["pymodbus==3.16.1"];
+
+/// Installs what is missing and says so.
+///
+/// # Errors
+/// Where something is missing and cannot be installed, with the command that would.
+pub fn install() -> anyhow::Result<()> {
+    install_debian()?;
+    install_python()
+}
+
+fn install_debian() -> anyhow::Result<()> {
+    let missing: Vec<&str> = PACKAGES
+        .iter()
+        .filter(|(_, program)| !succeeds("sh", &["-c", &format!("command -v {program}")]))
+        .map(|(package, _)| *package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names = missing.join(" ");
+    let command = format!("apt-get update && apt-get install -y --no-install-recommends {names}");
+    if output_of("id", &["-u"])?.trim() != "0" {
+        bail!("the tests need the Debian packages {names}; install them with: sudo sh -c '{command}'");
+    }
+    eprintln!("installing the Debian packages {names}, which the tests compare with");
+    run("sh", &["-c", &format!("export DEBIAN_FRONTEND=noninteractive; {command}")])
+}
+
+fn install_python() -> anyhow::Result<()> {
+    let environment = root().join(".venv");
+    let python = environment.join("bin/python");
+    let python = python.to_str().context("the path of the checkout is not UTF-8")?;
+    let installed = PYTHON_PACKAGES.iter().all(|package| {
+        let (name, version) = package.split_once("==").unwrap_or((package, ""));
+        let check = format!("import importlib.metadata as m; assert m.version('{name}') == '{version}'");
+        succeeds(python, &["-c", &check])
+    });
+    if installed {
+        return Ok(());
+    }
+    let packages = PYTHON_PACKAGES.join(" ");
+    eprintln!("making the Python environment .venv with {packages}, which the tests compare with");
+    let target = environment.to_str().context("the path of the checkout is not UTF-8")?;
+    run("python3", &["-m", "venv", "--clear", target]).context(
+        "a Python virtual environment is needed; on Debian: apt-get install python3-venv, then run this again",
+    )?;
+    let mut arguments = vec!["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+    arguments.extend(PYTHON_PACKAGES);
+    run(python, &arguments)
+}

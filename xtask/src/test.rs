@@ -1,0 +1,18 @@
+//! Everything that must hold before a change is good.
+
+use crate::peers;
+use crate::run::run;
+
+/// Set-up, format, lints, tests, in this order.
+///
+/// # Errors
+/// The first that fails.
+pub fn all() -> anyhow::Result<()> {
+    peers::install()?;
+    run("cargo", &["fmt", "--all", "--check"])?;
+    run("cargo", &["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "-D", "warnings"])?;
+    run("python3", &["node/tests/peers/recompute_test.py"])?;
+    run("cargo", &["test", "--workspace", "--locked"])?;
+    eprintln!("all tests passed");
+    Ok(())
+}
