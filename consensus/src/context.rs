@@ -9,8 +9,6 @@ use std::sync::Arc;
 use ledger::{BlockId, DelegateSet, PublicKey, Signature, VoteKind};
 use malachitebft_core_types as bft;
 
-use crate::message::{SignedProposal, SignedVote};
-
 /// Marker that ties the types below together for the core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Neighbourhood;
@@ -308,54 +306,6 @@ impl bft::Context for Neighbourhood {
     ) -> Vote {
         Vote { kind: VoteKind::Precommit, height, round, value, voter }
     }
-}
-
-/// A vote as it travels, from the core's. A vote of the core always names its round.
-pub(crate) fn wire_vote(vote: &bft::SignedVote<Neighbourhood>) -> SignedVote {
-    SignedVote {
-        kind: vote.message.kind,
-        height: vote.message.height.0,
-        round: vote.message.round.as_u32().unwrap_or(0),
-        block: vote.message.block(),
-        voter: vote.message.voter.0,
-        signature: vote.signature,
-    }
-}
-
-/// A vote for the core, from what travelled.
-pub(crate) fn core_vote(vote: &SignedVote) -> bft::SignedVote<Neighbourhood> {
-    let message = Vote {
-        kind: vote.kind,
-        height: Height(vote.height),
-        round: bft::Round::new(vote.round),
-        value: vote.block.map_or(bft::NilOrVal::Nil, |block| bft::NilOrVal::Val(Value(block))),
-        voter: Address(vote.voter),
-    };
-    bft::SignedMessage::new(message, vote.signature)
-}
-
-/// A proposal as it travels, from the core's.
-pub(crate) fn wire_proposal(proposal: &bft::SignedProposal<Neighbourhood>) -> SignedProposal {
-    SignedProposal {
-        height: proposal.message.height.0,
-        round: proposal.message.round.as_u32().unwrap_or(0),
-        block: proposal.message.value.0,
-        valid_round: proposal.message.valid_round.as_u32(),
-        proposer: proposal.message.proposer.0,
-        signature: proposal.signature,
-    }
-}
-
-/// A proposal for the core, from what travelled.
-pub(crate) fn core_proposal(proposal: &SignedProposal) -> bft::SignedProposal<Neighbourhood> {
-    let message = Proposal {
-        height: Height(proposal.height),
-        round: bft::Round::new(proposal.round),
-        value: Value(proposal.block),
-        valid_round: bft::Round::from(proposal.valid_round),
-        proposer: Address(proposal.proposer),
-    };
-    bft::SignedMessage::new(message, proposal.signature)
 }
 
 #[cfg(test)]

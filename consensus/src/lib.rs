@@ -6,6 +6,7 @@
 
 mod agreement;
 mod context;
+mod convert;
 pub mod log;
 mod mempool;
 pub mod message;

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use energy::{HomeId, Timestamp};
 use ledger::codec::Decode as _;
 use ledger::{
-    ENTRY_BYTES_MAX, Entry, EntryError, EntryId, Hash32, Ledger, PublicKey, SignedEntry, Stream, VerifiedEntry,
+    ENTRY_BYTES_MAX, Entry, EntryError, EntryId, Hash32, Ledger, PublicKey, SignedEntry, Stream,
+    VerifiedEntry,
 };
 
 /// The most bytes of others' entries kept: minutes of the busiest load, far below a small node's memory.
@@ -87,7 +88,13 @@ impl Mempool {
     }
 
     /// Takes an entry in if it is new, genuine, within the limits, and valid now or soon.
-    pub fn admit(&mut self, ledger: &Ledger, bytes: &[u8], origin: Origin, now: (Timestamp, u64)) -> Admission {
+    pub fn admit(
+        &mut self,
+        ledger: &Ledger,
+        bytes: &[u8],
+        origin: Origin,
+        now: (Timestamp, u64),
+    ) -> Admission {
         let id = id_of(bytes);
         if self.waiting.contains_key(&id) {
             return Admission::Known;
@@ -192,9 +199,8 @@ impl Mempool {
     /// a number is worthless after a larger one.
     pub fn ordered(&self, readings_first: bool) -> Vec<VerifiedEntry> {
         let mut list: Vec<&Waiting> = self.waiting.values().filter(|waiting| waiting.includable).collect();
-        let is_late = |waiting: &Waiting| {
-            readings_first && waiting.entry.entry().body.stream() != Stream::Readings
-        };
+        let is_late =
+            |waiting: &Waiting| readings_first && waiting.entry.entry().body.stream() != Stream::Readings;
         list.sort_by_key(|waiting| (is_late(waiting), waiting.arrival));
         in_stream_order(list.into_iter().map(|waiting| waiting.entry.clone()).collect())
     }
@@ -250,17 +256,15 @@ pub(crate) const fn may_pass(error: &EntryError) -> bool {
     matches!(error, EntryError::FromTheFuture { .. } | EntryError::Quota { .. })
 }
 
-fn verify(
-    ledger: &Ledger,
-    bytes: &[u8],
-    has_room: impl Fn(&Entry) -> bool,
-) -> Result<VerifiedEntry, String> {
+fn verify(ledger: &Ledger, bytes: &[u8], has_room: impl Fn(&Entry) -> bool) -> Result<VerifiedEntry, String> {
     if bytes.len() > ENTRY_BYTES_MAX {
         return Err(format!("the entry has {} bytes; the limit is {ENTRY_BYTES_MAX}", bytes.len()));
     }
     let signed = SignedEntry::from_bytes(bytes).map_err(|error| error.to_string())?;
     if !has_room(signed.unchecked()) {
-        return Err("too many entries of this signer, or in all, wait for a block; send it again later".to_owned());
+        return Err(
+            "too many entries of this signer, or in all, wait for a block; send it again later".to_owned()
+        );
     }
     signed.verify(ledger.chain()).map_err(|error| error.to_string())
 }

@@ -5,8 +5,8 @@
 
 use ledger::codec::{CodecError, Decode, Encode, Reader, decode_list, encode_list};
 use ledger::{
-    BLOCK_BYTES_MAX, BlockId, Certificate, Chain, DELEGATES_MAX, ENTRY_BYTES_MAX, PublicKey, Signature, VoteKind,
-    vote_signing_bytes,
+    BLOCK_BYTES_MAX, BlockId, Certificate, Chain, DELEGATES_MAX, ENTRY_BYTES_MAX, PublicKey, Signature,
+    VoteKind, vote_signing_bytes,
 };
 
 /// Version of the encoding.
@@ -345,7 +345,11 @@ pub(crate) fn encode_bytes(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(bytes);
 }
 
-pub(crate) fn decode_bytes(r: &mut Reader<'_>, what: &'static str, max: usize) -> Result<Vec<u8>, CodecError> {
+pub(crate) fn decode_bytes(
+    r: &mut Reader<'_>,
+    what: &'static str,
+    max: usize,
+) -> Result<Vec<u8>, CodecError> {
     let count = r.count(what, max)?;
     r.take(count, what).map(<[u8]>::to_vec)
 }
@@ -609,7 +613,10 @@ mod tests {
         assert_eq!(Message::from_bytes(&[1, 99]), Err(CodecError::Invalid { what: "message kind" }));
         // A count of four thousand million entries with nothing behind it.
         let bomb = [MESSAGE_VERSION, 10, 0xff, 0xff, 0xff, 0xff];
-        assert_eq!(Message::from_bytes(&bomb), Err(CodecError::TooLong { what: "entries", max: ENTRIES_MAX }));
+        assert_eq!(
+            Message::from_bytes(&bomb),
+            Err(CodecError::TooLong { what: "entries", max: ENTRIES_MAX })
+        );
     }
 
     #[test]
@@ -621,8 +628,9 @@ mod tests {
         assert!(!Statement::Vote(vote.clone()).holds(&other));
         let recovered = Chain { recovery: 1, ..chain() };
         assert!(!Statement::Vote(vote.clone()).holds(&recovered));
-        assert!(!Statement::Vote(SignedVote { round: 3, ..vote.clone() }).holds(&chain()));
-        assert!(!Statement::Vote(SignedVote { block: None, ..vote }).holds(&chain()));
+        let later = SignedVote { round: 3, ..vote };
+        assert!(!Statement::Vote(later.clone()).holds(&chain()));
+        assert!(!Statement::Vote(SignedVote { round: 2, block: None, ..later }).holds(&chain()));
     }
 
     #[test]

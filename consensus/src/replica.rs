@@ -244,6 +244,9 @@ pub enum ReplicaError {
     Speed,
 }
 
+/// What tells two proposals of a round apart: block and valid round.
+type ProposalKind = (BlockId, Option<u32>);
+
 /// A proposed block that follows from the present state.
 struct Body {
     bytes: Vec<u8>,
@@ -271,6 +274,8 @@ pub struct Replica {
     bodies: BTreeMap<BlockId, Body>,
     /// Who sent a body in which round of the present height: one each.
     tried: BTreeSet<(HomeId, u32)>,
+    /// Which proposals a sender sent in which round of the present height.
+    proposals_sent: BTreeMap<(HomeId, u32), BTreeSet<ProposalKind>>,
     early: VecDeque<(HomeId, Message)>,
     pool: Mempool,
     connected: BTreeSet<HomeId>,
@@ -326,6 +331,7 @@ impl Replica {
             committed_ms: None,
             bodies: BTreeMap::new(),
             tried: BTreeSet::new(),
+            proposals_sent: BTreeMap::new(),
             early: VecDeque::new(),
             pool: Mempool::default(),
             connected: BTreeSet::new(),
@@ -477,17 +483,21 @@ impl Replica {
             Message::Vote(_) | Message::Proposal(..) | Message::Polka(_) | Message::Round(_) => {
                 self.on_consensus(from, message);
             }
-            Message::SyncRequest { from_height, max_bytes } => self.on_sync_request(from, from_height, max_bytes),
+            Message::SyncRequest { from_height, max_bytes } => {
+                self.on_sync_request(from, from_height, max_bytes);
+            }
             Message::SyncResponse(blocks) => self.on_sync_response(&from, &blocks),
-            Message::Status { height } => self.on_status(from, height),
+            Message::Status { height } => self.on_status(&from, height),
             Message::RecoverRequest { height, key } => self.on_recover_request(&from, height, &key),
-            Message::RecoverResponse { height, statements } => self.on_recover_response(from, height, statements),
+            Message::RecoverResponse { height, statements } => {
+                self.on_recover_response(from, height, statements);
+            }
             Message::Entries(entries) => {
                 for bytes in entries {
                     self.on_entry(&bytes, Origin::Peer(from.clone()));
                 }
             }
-            Message::Final(block, certificate) => self.on_final(from, &block, &certificate),
+            Message::Final(block, certificate) => self.on_final(&from, &block, &certificate),
         }
     }
 

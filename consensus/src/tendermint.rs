@@ -15,18 +15,19 @@ use std::collections::BTreeMap;
 use ed25519_dalek::SigningKey;
 use ledger::{BlockId, Certificate, Chain, DelegateSet, PublicKey, Signature, VoteKind};
 use malachitebft_core_consensus::{
-    ConsensusMsg, Effect, Error, Input, LivenessMsg, LocallyProposedValue, MisbehaviorEvidence, Params, ProposedValue, Resumable as _, Resume,
-    SignedConsensusMsg, State, process,
+    ConsensusMsg, Effect, Error, Input, LivenessMsg, LocallyProposedValue, MisbehaviorEvidence, Params,
+    Resumable as _, Resume, SignedConsensusMsg, State, process,
 };
 use malachitebft_core_types as bft;
 
 use crate::agreement::{Action, Agreement, Event, Evidence, Timeout};
-use crate::context::{
-    Address, Height, Neighbourhood, Proposal, Seats, Value, Vote, core_proposal, core_vote, proposer_seat,
-    wire_proposal, wire_vote,
+use crate::context::{Address, Height, Neighbourhood, Proposal, Seats, Value, Vote, proposer_seat};
+use crate::convert::{
+    core_input, core_judged, core_polka, core_proposal, core_round, core_timeout, core_vote, wire_polka,
+    wire_proposal, wire_record, wire_round, wire_timeout, wire_vote,
 };
-use crate::log::{Judged, Record, TimeoutKind};
-use crate::message::{Message, Polka, RoundCertificate, RoundVote, SignedProposal, SignedVote, Statement};
+use crate::log::{Record, TimeoutKind};
+use crate::message::{Message, SignedProposal, SignedVote, Statement};
 
 type CertificateVerdict = Result<(), bft::CertificateError<Neighbourhood>>;
 
@@ -168,7 +169,8 @@ impl Agreement for Tendermint {
     }
 
     fn start(&mut self, logged: &[Record]) -> Vec<Action> {
-        let inputs: Vec<_> = logged.iter().filter_map(|record| core_input(self.desk.height, record)).collect();
+        let inputs: Vec<_> =
+            logged.iter().filter_map(|record| core_input(self.desk.height, record)).collect();
         for record in logged {
             self.desk.remember_own(record);
         }
@@ -310,31 +312,9 @@ impl Own {
 }
 
 impl Desk {
+    /// Answers the core where it asks, and tells the rest on.
     fn handle(&mut self, effect: Effect<Neighbourhood>) -> Resume<Neighbourhood> {
         match effect {
-            Effect::CancelAllTimeouts(r) => r.resume_with(self.act(Action::CancelAll)),
-            Effect::CancelTimeout(timeout, r) => r.resume_with(self.timeout(timeout, Action::Cancel)),
-            Effect::ScheduleTimeout(timeout, r) => r.resume_with(self.timeout(timeout, Action::Schedule)),
-            Effect::StartRound(.., r) => r.resume_with(()),
-            Effect::PublishConsensusMsg(message, r) => r.resume_with(self.publish_consensus(&message)),
-            Effect::PublishLivenessMsg(message, r) => r.resume_with(self.publish_liveness(&message)),
-            Effect::RepublishVote(vote, r) => {
-                r.resume_with(self.act(Action::Publish(Message::Vote(wire_vote(&vote)))))
-            }
-            Effect::RepublishRoundCertificate(certificate, r) => {
-                r.resume_with(self.act(Action::Publish(Message::Round(wire_round(&certificate)))))
-            }
-            Effect::GetValue(_, round, _, r) => r.resume_with(self.need_value(round)),
-            // A proposal always travels with its block, so there is nothing to send again beside it.
-            Effect::RestreamProposal(.., r) => r.resume_with(()),
-            // Final blocks that others decided are executed by the replica and never reach the core.
-            Effect::CertVerifiedSyncValue(_, _, r) => r.resume_with(()),
-            Effect::CertRejectedSyncValue(_, _, _, r) => r.resume_with(()),
-            Effect::Decide(certificate, _, r) => r.resume_with(self.decide(&certificate)),
-            Effect::Finalize(_, _, evidence, r) => {
-                self.actions.extend(evidence_of(&evidence).into_iter().map(Action::Evidence));
-                r.resume_with(())
-            }
             Effect::SignVote(vote, r) => r.resume_with(self.sign_vote(vote)),
             Effect::SignProposal(proposal, r) => r.resume_with(self.sign_proposal(proposal)),
             Effect::VerifySignature(message, _, r) => r.resume_with(self.verify_message(message)),
@@ -348,10 +328,39 @@ impl Desk {
                 let votes: Vec<_> = certificate.votes(&Neighbourhood).collect();
                 r.resume_with(self.verify_votes(&votes, self.delegates.quorum()))
             }
-            Effect::VerifyRoundCertificate(certificate, _, _, r) => r.resume_with(self.verify_round(&certificate)),
-            Effect::WalAppend(height, input, r) => r.resume_with(self.log(height, &input)),
+            Effect::VerifyRoundCertificate(certificate, _, _, r) => {
+                r.resume_with(self.verify_round(&certificate))
+            }
+            // Votes carry no extensions.
             Effect::ExtendVote(.., r) => r.resume_with(None),
             Effect::VerifyVoteExtension(.., r) => r.resume_with(Ok(())),
+            told => {
+                self.tell(&told);
+                Resume::Continue
+            }
+        }
+    }
+
+    fn tell(&mut self, effect: &Effect<Neighbourhood>) {
+        match effect {
+            Effect::CancelAllTimeouts(_) => self.act(Action::CancelAll),
+            Effect::CancelTimeout(timeout, _) => self.timeout(*timeout, Action::Cancel),
+            Effect::ScheduleTimeout(timeout, _) => self.timeout(*timeout, Action::Schedule),
+            Effect::PublishConsensusMsg(message, _) => self.publish_consensus(message),
+            Effect::PublishLivenessMsg(message, _) => self.publish_liveness(message),
+            Effect::RepublishVote(vote, _) => self.act(Action::Publish(Message::Vote(wire_vote(vote)))),
+            Effect::RepublishRoundCertificate(certificate, _) => {
+                self.act(Action::Publish(Message::Round(wire_round(certificate))));
+            }
+            Effect::GetValue(_, round, _, _) => self.need_value(*round),
+            Effect::Decide(certificate, _, _) => self.decide(certificate),
+            Effect::Finalize(_, _, evidence, _) => {
+                self.actions.extend(evidence_of(evidence).into_iter().map(Action::Evidence));
+            }
+            Effect::WalAppend(height, input, _) => self.log(*height, input),
+            // A proposal always travels with its block, so nothing is streamed again beside it; final blocks that others
+            // decided are executed by the replica and never reach the core; the rest was answered.
+            _ => {}
         }
     }
 
@@ -410,11 +419,8 @@ impl Desk {
         if let Some(recorded) = self.own.votes.get(&place) {
             return core_vote(recorded);
         }
-        let vote = if self.breaks_recovered_lock(&vote) {
-            Vote { value: bft::NilOrVal::Nil, ..vote }
-        } else {
-            vote
-        };
+        let vote =
+            if self.breaks_recovered_lock(&vote) { Vote { value: bft::NilOrVal::Nil, ..vote } } else { vote };
         let stands_in = vote.block().is_none() && self.own.recovered_lock(self.height).is_some();
         let mut signed = wire_vote(&bft::SignedMessage::new(vote, Signature([0; 64])));
         signed.signature = Signature::sign(&self.key, &signed.signing_bytes(&self.chain));
@@ -431,7 +437,9 @@ impl Desk {
     /// Tendermint's rule for a locked node (lines 23 and 29 of its pseudo-code), for a lock the core forgot with the log:
     /// prevote another block only if a polka for it is as late as the lock.
     fn breaks_recovered_lock(&self, vote: &Vote) -> bool {
-        let (Some((locked_round, locked)), Some(block)) = (self.own.recovered_lock(self.height), vote.block()) else {
+        let (Some((locked_round, locked)), Some(block)) =
+            (self.own.recovered_lock(self.height), vote.block())
+        else {
             return false;
         };
         let round = vote.round.as_u32().unwrap_or(0);
@@ -460,7 +468,9 @@ impl Desk {
     ) -> bool {
         let signature = message.signature;
         match message.message {
-            ConsensusMsg::Vote(vote) => self.verify_vote(&wire_vote(&bft::SignedMessage::new(vote, signature))),
+            ConsensusMsg::Vote(vote) => {
+                self.verify_vote(&wire_vote(&bft::SignedMessage::new(vote, signature)))
+            }
             ConsensusMsg::Proposal(proposal) => {
                 self.verify_proposal(&wire_proposal(&bft::SignedMessage::new(proposal, signature)))
             }
@@ -468,16 +478,18 @@ impl Desk {
     }
 
     fn verify_vote(&mut self, vote: &SignedVote) -> bool {
-        if self.heard.knows_vote(vote) {
-            return true;
-        }
-        let genuine = vote.height == self.height
-            && self.delegates.seat_of(&vote.voter).is_some()
-            && vote.voter.verifies(&vote.signing_bytes(&self.chain), &vote.signature);
-        if genuine {
+        let holds = self.holds_vote(vote);
+        if holds {
             self.heard.keep_vote(vote);
         }
-        genuine
+        holds
+    }
+
+    fn holds_vote(&self, vote: &SignedVote) -> bool {
+        self.heard.knows_vote(vote)
+            || (vote.height == self.height
+                && self.delegates.seat_of(&vote.voter).is_some()
+                && vote.voter.verifies(&vote.signing_bytes(&self.chain), &vote.signature))
     }
 
     fn verify_proposal(&mut self, proposal: &SignedProposal) -> bool {
@@ -493,6 +505,7 @@ impl Desk {
         genuine
     }
 
+    #[expect(clippy::result_large_err, reason = "the core's own error type")]
     fn verify_commit(&mut self, certificate: &bft::CommitCertificate<Neighbourhood>) -> CertificateVerdict {
         let votes: Vec<_> = certificate
             .commit_signatures
@@ -511,18 +524,33 @@ impl Desk {
         self.verify_votes(&votes, self.delegates.quorum())
     }
 
+    #[expect(clippy::result_large_err, reason = "the core's own error type")]
     fn verify_round(&mut self, certificate: &bft::RoundCertificate<Neighbourhood>) -> CertificateVerdict {
         let precommits_only = certificate.cert_type == bft::RoundCertificateType::Precommit;
-        let stray = certificate.round_signatures.iter().find(|vote| vote.vote_type != bft::VoteType::Precommit);
+        let stray =
+            certificate.round_signatures.iter().find(|vote| vote.vote_type != bft::VoteType::Precommit);
         if let (true, Some(stray)) = (precommits_only, stray) {
             return Err(bft::CertificateError::InvalidVoteType(stray.address));
         }
-        let needed = if precommits_only { self.delegates.quorum() } else { more_than_a_third(self.delegates.len()) };
+        let needed =
+            if precommits_only { self.delegates.quorum() } else { more_than_a_third(self.delegates.len()) };
         let votes: Vec<_> = certificate.votes(&Neighbourhood).collect();
         self.verify_votes(&votes, needed)
     }
 
-    fn verify_votes(&mut self, votes: &[bft::SignedVote<Neighbourhood>], needed: usize) -> CertificateVerdict {
+    #[expect(clippy::result_large_err, reason = "the core's own error type")]
+    fn verify_votes(
+        &mut self,
+        votes: &[bft::SignedVote<Neighbourhood>],
+        needed: usize,
+    ) -> CertificateVerdict {
+        if votes.len() < needed {
+            return Err(bft::CertificateError::NotEnoughVotingPower {
+                signed: votes.len() as u64,
+                total: self.delegates.len() as u64,
+                expected: needed as u64,
+            });
+        }
         let mut voters = Vec::with_capacity(votes.len());
         for vote in votes {
             let voter = vote.message.voter;
@@ -532,19 +560,14 @@ impl Desk {
             if voters.contains(&voter) {
                 return Err(bft::CertificateError::DuplicateVote(voter));
             }
-            if !self.verify_vote(&wire_vote(vote)) {
+            if !self.holds_vote(&wire_vote(vote)) {
                 return Err(bft::CertificateError::VerificationError(None));
             }
             voters.push(voter);
         }
-        if voters.len() >= needed {
-            return Ok(());
-        }
-        Err(bft::CertificateError::NotEnoughVotingPower {
-            signed: voters.len() as u64,
-            total: self.delegates.len() as u64,
-            expected: needed as u64,
-        })
+        // Only now: one dishonest delegate could else fill the memory with votes in rounds of its choice.
+        votes.iter().for_each(|vote| self.heard.keep_vote(&wire_vote(vote)));
+        Ok(())
     }
 
     fn log(&mut self, height: Height, input: &Input<Neighbourhood>) {
@@ -642,140 +665,4 @@ fn evidence_of(found: &MisbehaviorEvidence<Neighbourhood>) -> Vec<Evidence> {
         evidence(Statement::Proposal(wire_proposal(first)), Statement::Proposal(wire_proposal(second)))
     });
     votes.chain(proposals).collect()
-}
-
-fn core_timeout(timeout: Timeout) -> bft::Timeout {
-    let round = bft::Round::new(timeout.round);
-    match timeout.kind {
-        TimeoutKind::Propose => bft::Timeout::propose(round),
-        TimeoutKind::Prevote => bft::Timeout::prevote(round),
-        TimeoutKind::Precommit => bft::Timeout::precommit(round),
-        TimeoutKind::Rebroadcast => bft::Timeout::rebroadcast(round),
-    }
-}
-
-fn wire_timeout(timeout: bft::Timeout) -> Option<Timeout> {
-    let kind = match timeout.kind {
-        bft::TimeoutKind::Propose => TimeoutKind::Propose,
-        bft::TimeoutKind::Prevote => TimeoutKind::Prevote,
-        bft::TimeoutKind::Precommit => TimeoutKind::Precommit,
-        bft::TimeoutKind::Rebroadcast => TimeoutKind::Rebroadcast,
-        // Only with a target time.
-        bft::TimeoutKind::FinalizeHeight(_) => return None,
-    };
-    Some(Timeout { kind, round: timeout.round.as_u32()? })
-}
-
-fn core_judged(height: u64, judged: &Judged) -> Input<Neighbourhood> {
-    let value = ProposedValue {
-        height: Height(height),
-        round: bft::Round::new(judged.round),
-        valid_round: bft::Round::from(judged.valid_round),
-        proposer: Address(judged.proposer),
-        value: Value(judged.block),
-        validity: bft::Validity::from_bool(judged.valid),
-    };
-    Input::ProposedValue(value, bft::ValueOrigin::Consensus)
-}
-
-fn core_polka(polka: &Polka) -> bft::PolkaCertificate<Neighbourhood> {
-    bft::PolkaCertificate {
-        height: Height(polka.height),
-        round: bft::Round::new(polka.round),
-        value_id: Value(polka.block),
-        polka_signatures: polka
-            .signatures
-            .iter()
-            .map(|(voter, signature)| bft::PolkaSignature::new(Address(*voter), *signature))
-            .collect(),
-    }
-}
-
-fn wire_polka(polka: &bft::PolkaCertificate<Neighbourhood>) -> Polka {
-    Polka {
-        height: polka.height.0,
-        round: polka.round.as_u32().unwrap_or(0),
-        block: polka.value_id.0,
-        signatures: polka.polka_signatures.iter().map(|vote| (vote.address.0, vote.signature)).collect(),
-    }
-}
-
-fn core_round(certificate: &RoundCertificate) -> bft::RoundCertificate<Neighbourhood> {
-    let votes = certificate.votes.iter().map(|vote| {
-        let kind = match vote.kind {
-            VoteKind::Prevote => bft::VoteType::Prevote,
-            VoteKind::Precommit => bft::VoteType::Precommit,
-        };
-        let value = vote.block.map_or(bft::NilOrVal::Nil, |block| bft::NilOrVal::Val(Value(block)));
-        bft::RoundSignature::new(kind, value, Address(vote.voter), vote.signature)
-    });
-    bft::RoundCertificate {
-        height: Height(certificate.height),
-        round: bft::Round::new(certificate.round),
-        cert_type: if certificate.skip {
-            bft::RoundCertificateType::Skip
-        } else {
-            bft::RoundCertificateType::Precommit
-        },
-        round_signatures: votes.collect(),
-    }
-}
-
-fn wire_round(certificate: &bft::RoundCertificate<Neighbourhood>) -> RoundCertificate {
-    let votes = certificate.round_signatures.iter().map(|vote| RoundVote {
-        kind: match vote.vote_type {
-            bft::VoteType::Prevote => VoteKind::Prevote,
-            bft::VoteType::Precommit => VoteKind::Precommit,
-        },
-        block: match vote.value_id {
-            bft::NilOrVal::Val(value) => Some(value.0),
-            bft::NilOrVal::Nil => None,
-        },
-        voter: vote.address.0,
-        signature: vote.signature,
-    });
-    RoundCertificate {
-        height: certificate.height.0,
-        round: certificate.round.as_u32().unwrap_or(0),
-        skip: certificate.cert_type == bft::RoundCertificateType::Skip,
-        votes: votes.collect(),
-    }
-}
-
-/// What of the core's inputs is logged: all that decides what this node says.
-fn wire_record(input: &Input<Neighbourhood>) -> Option<Record> {
-    Some(match input {
-        Input::Vote(vote) => Record::Vote(wire_vote(vote)),
-        Input::Proposal(proposal) => Record::Proposal(wire_proposal(proposal)),
-        Input::PolkaCertificate(polka) => Record::Polka(wire_polka(polka)),
-        Input::TimeoutElapsed(timeout) => {
-            let timeout = wire_timeout(*timeout)?;
-            Record::Timeout { kind: timeout.kind, round: timeout.round }
-        }
-        Input::ProposedValue(value, _) => Record::Judged(Judged {
-            round: value.round.as_u32().unwrap_or(0),
-            valid_round: value.valid_round.as_u32(),
-            proposer: value.proposer.0,
-            block: value.value.0,
-            valid: value.validity.is_valid(),
-        }),
-        Input::StartHeight(..) | Input::RoundCertificate(_) | Input::Propose(_) | Input::SyncValueResponse(_) => {
-            return None;
-        }
-    })
-}
-
-fn core_input(height: u64, record: &Record) -> Option<Input<Neighbourhood>> {
-    Some(match record {
-        Record::Vote(vote) => Input::Vote(core_vote(vote)),
-        Record::Proposal(proposal) => Input::Proposal(core_proposal(proposal)),
-        Record::Judged(judged) => core_judged(height, judged),
-        Record::Polka(polka) => Input::PolkaCertificate(core_polka(polka)),
-        Record::Timeout { kind, round } => {
-            Input::TimeoutElapsed(core_timeout(Timeout { kind: *kind, round: *round }))
-        }
-        Record::Opened { .. } | Record::Height(_) | Record::Body(_) | Record::Pinned(_) | Record::CleanStop(_) => {
-            return None;
-        }
-    })
 }

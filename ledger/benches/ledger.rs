@@ -3,8 +3,6 @@
 //! `verify` checks the signatures of 1 000 readings; `propose` and `execute` carry them out, signatures verified before;
 //! `settle` is the deadline block of 118 homes that all read their meters; `state_root` takes up a snapshot of 118 homes, which
 //! decodes it and computes every digest anew.
-#![expect(missing_docs, reason = "criterion's macros make undocumented functions")]
-#![expect(clippy::unwrap_used, reason = "a bench that cannot set up its case should stop")]
 
 use std::hint::black_box;
 

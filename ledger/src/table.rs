@@ -6,6 +6,8 @@ use std::sync::Arc;
 use crate::codec::{CodecError, Decode, Encode, Reader};
 use crate::crypto::Hash32;
 
+/// A key's first hash byte names its group by the upper half and its bucket in it by the lower.
+const GROUPS: usize = 16;
 const BUCKETS: usize = 256;
 
 #[derive(Debug, Clone)]
@@ -14,11 +16,13 @@ struct Bucket<K, V> {
     digest: Option<Hash32>,
 }
 
-/// Rows by key. Cloning shares everything; writing copies only the bucket it touches, so an entry or a whole block can be
-/// tried out on a clone of the state.
+type Group<K, V> = Vec<Arc<Bucket<K, V>>>;
+
+/// Rows by key. Cloning shares everything; writing copies only the bucket it touches and the two short lists that lead to
+/// it, so an entry or a whole block can be tried out on a clone of the state.
 #[derive(Debug, Clone)]
 pub struct Table<K, V> {
-    buckets: Arc<Vec<Arc<Bucket<K, V>>>>,
+    groups: Arc<Vec<Arc<Group<K, V>>>>,
     /// Of the whole table; `None` since it was written to.
     digest: Option<Hash32>,
 }
@@ -26,7 +30,8 @@ pub struct Table<K, V> {
 impl<K: Ord + Clone + Encode, V: Clone + Encode> Default for Table<K, V> {
     fn default() -> Self {
         let empty = Arc::new(Bucket { rows: BTreeMap::new(), digest: None });
-        Self { buckets: Arc::new(vec![empty; BUCKETS]), digest: None }
+        let group = Arc::new(vec![empty; BUCKETS.div_euclid(GROUPS)]);
+        Self { groups: Arc::new(vec![group; GROUPS]), digest: None }
     }
 }
 
@@ -38,19 +43,25 @@ impl<K: Ord + Clone + Encode, V: Clone + Encode> Table<K, V> {
 
     /// The rows of a bucket, to be written to.
     fn touch(&mut self, bucket: usize) -> Option<&mut BTreeMap<K, V>> {
-        let bucket = Arc::make_mut(Arc::make_mut(&mut self.buckets).get_mut(bucket)?);
+        let group = Arc::make_mut(Arc::make_mut(&mut self.groups).get_mut(bucket.div_euclid(GROUPS))?);
+        let bucket = Arc::make_mut(group.get_mut(bucket.rem_euclid(GROUPS))?);
         bucket.digest = None;
         self.digest = None;
         Some(&mut bucket.rows)
     }
 
+    fn rows(&self, bucket: usize) -> Option<&BTreeMap<K, V>> {
+        let group = self.groups.get(bucket.div_euclid(GROUPS))?;
+        group.get(bucket.rem_euclid(GROUPS)).map(|bucket| &bucket.rows)
+    }
+
     fn has(&self, bucket: usize, key: &K) -> bool {
-        self.buckets.get(bucket).is_some_and(|bucket| bucket.rows.contains_key(key))
+        self.rows(bucket).is_some_and(|rows| rows.contains_key(key))
     }
 
     /// The row of `key`.
     pub fn get(&self, key: &K) -> Option<&V> {
-        self.buckets.get(Self::bucket_of(key))?.rows.get(key)
+        self.rows(Self::bucket_of(key))?.get(key)
     }
 
     /// True if there is such a row.
@@ -82,9 +93,13 @@ impl<K: Ord + Clone + Encode, V: Clone + Encode> Table<K, V> {
         keys.into_iter().filter_map(|key| self.remove(&key).map(|row| (key, row))).collect()
     }
 
+    fn buckets(&self) -> impl Iterator<Item = &Bucket<K, V>> {
+        self.groups.iter().flat_map(|group| group.iter().map(|bucket| &**bucket))
+    }
+
     /// How many rows.
     pub fn len(&self) -> usize {
-        self.buckets.iter().map(|bucket| bucket.rows.len()).sum()
+        self.buckets().map(|bucket| bucket.rows.len()).sum()
     }
 
     /// True without any row.
@@ -94,7 +109,7 @@ impl<K: Ord + Clone + Encode, V: Clone + Encode> Table<K, V> {
 
     /// Every row, in an order that is the same everywhere but means nothing.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.buckets.iter().flat_map(|bucket| &bucket.rows)
+        self.buckets().flat_map(|bucket| &bucket.rows)
     }
 
     /// Every row, in ascending order of the keys.
@@ -111,16 +126,25 @@ impl<K: Ord + Clone + Encode, V: Clone + Encode> Table<K, V> {
             return digest;
         }
         let mut all = Vec::with_capacity(BUCKETS.saturating_mul(32));
-        for bucket in Arc::make_mut(&mut self.buckets) {
-            let digest = bucket.digest.unwrap_or_else(|| digest_of(&bucket.rows));
-            if bucket.digest.is_none() {
-                Arc::make_mut(bucket).digest = Some(digest);
+        for group in Arc::make_mut(&mut self.groups) {
+            if group.iter().any(|bucket| bucket.digest.is_none()) {
+                Arc::make_mut(group).iter_mut().for_each(renew_digest);
             }
-            all.extend_from_slice(&digest.0);
+            group
+                .iter()
+                .filter_map(|bucket| bucket.digest)
+                .for_each(|digest| all.extend_from_slice(&digest.0));
         }
         let digest = Hash32::of(&[&all]);
         self.digest = Some(digest);
         digest
+    }
+}
+
+fn renew_digest<K: Clone + Encode, V: Clone + Encode>(bucket: &mut Arc<Bucket<K, V>>) {
+    if bucket.digest.is_none() {
+        let digest = digest_of(&bucket.rows);
+        Arc::make_mut(bucket).digest = Some(digest);
     }
 }
 

@@ -99,7 +99,7 @@ pub fn clear<Id: Ord>(
     let desk = supplier.map(|supplier| Desk::open(supplier, orders)).transpose()?;
     let places = places_by_id("order", orders.iter().map(|order| &order.id))?;
     let (places, desk) = (places.as_deref(), desk.as_ref());
-    let used = curve::solve(curve::Input { network, orders, ranks: &ranks, places, desk });
+    let used = curve::solve(&curve::Input { network, orders, ranks: &ranks, places, desk });
     price::conclude(network, orders, &ranks, desk, &used)
 }
 

@@ -112,6 +112,16 @@ Examples:
     /// Shows configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Measures what only real nodes can show, on this machine.
+    #[command(subcommand)]
+    Bench(BenchCommand),
+}
+
+/// What is measured.
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Signed orders through real delegates on loopback: entries per second and finality.
+    Ledger(crate::bench::LedgerArgs),
 }
 
 /// A day of the recorded data.

@@ -161,7 +161,8 @@ impl Engine {
         self.show();
         self.step(Input::Start);
         while !self.halted {
-            let wait = self.timers.values().min().map_or(IDLE, |at| at.saturating_duration_since(Instant::now()));
+            let wait =
+                self.timers.values().min().map_or(IDLE, |at| at.saturating_duration_since(Instant::now()));
             match inbox.recv_timeout(wait.min(IDLE)) {
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(command) => self.take(command),
@@ -242,7 +243,7 @@ impl Engine {
             }
             Effect::Commit(commit) => self.commit(&commit)?,
             Effect::ServeBlocks { to, from_height, max_bytes } => self.serve(&to, from_height, max_bytes)?,
-            Effect::Refused { entry, reason, origin } => self.refused(entry, reason, &origin),
+            Effect::Refused { entry, reason, origin } => self.refused(entry, &reason, &origin),
             Effect::Evidence(evidence) => tracing::error!(?evidence, "a delegate contradicted itself"),
             Effect::Halt { reason } => self.halt(reason),
             Effect::Note { text } => tracing::info!(home = %self.parts.home, "{text}"),
@@ -329,13 +330,13 @@ impl Engine {
     }
 
     /// An entry of ours can never stand on the ledger, or somebody else's was refused.
-    fn refused(&self, id: EntryId, reason: String, origin: &Origin) {
+    fn refused(&self, id: EntryId, reason: &str, origin: &Origin) {
         if *origin != Origin::Own {
             tracing::debug!(entry = %id, reason, "an entry was refused");
             return;
         }
         for (_, fates) in &self.parts.fates {
-            if fates.try_send(Fate::Refused { id, reason: reason.clone() }).is_err() {
+            if fates.try_send(Fate::Refused { id, reason: reason.to_owned() }).is_err() {
                 tracing::warn!(entry = %id, reason, "an entry of ours was refused");
             }
         }
@@ -382,7 +383,10 @@ impl Engine {
         self.progress.send_modify(|progress| progress.halted = Some(reason));
     }
 
-    #[expect(clippy::disallowed_methods, reason = "when a block was decided is noted for people, in wall time")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "when a block was decided is noted for people, in wall time"
+    )]
     fn unix_ms(&self) -> u64 {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)

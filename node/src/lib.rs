@@ -1,5 +1,6 @@
 //! The appliance: everything a home node does with the world.
 
+pub mod bench;
 pub mod case;
 pub mod cli;
 pub mod clock;
@@ -7,6 +8,7 @@ pub mod commands;
 pub mod config;
 pub mod demo;
 pub mod engine;
+pub mod folder;
 pub mod genesis_file;
 pub mod http;
 pub mod identity;

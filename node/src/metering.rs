@@ -9,7 +9,9 @@ use api::{MeterCondition, MeterStatus};
 use ed25519_dalek::SigningKey;
 use energy::{ClockQuality, HomeId, Interval, Mtu, Reading, TakenAt};
 use ledger::{Body, Chain, Entry, EntryId, PublicKey, Salt, VerifiedEntry, reading_hash};
-use meter::{BOUNDARY_TOLERANCE_MS, BoundaryError, BoundaryTracker, EnergySample, LastRecord, Meter, MeterError};
+use meter::{
+    BOUNDARY_TOLERANCE_MS, BoundaryError, BoundaryTracker, EnergySample, LastRecord, Meter, MeterError,
+};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, sleep};
 
@@ -229,11 +231,8 @@ impl Metering {
         let salt = fresh_salt()?;
         let (key, chain, home) = (&self.owner.key, &self.chain, self.owner.home.clone());
         let entry = self.journal.append_reading(|next: &NextReading| {
-            let reading = Reading {
-                record_number: next.record_number,
-                previous_hash: next.previous_hash,
-                ..reading
-            };
+            let reading =
+                Reading { record_number: next.record_number, previous_hash: next.previous_hash, ..reading };
             let body = Body::Reading { home, reading };
             Entry { signer: PublicKey::of(key), number: next.number, salt, body }.sign(chain, key)
         })?;

@@ -246,7 +246,8 @@ async fn start_network(
 }
 
 fn addresses_of(network: &NetworkHandle, identity: &Identity) -> anyhow::Result<Vec<Multiaddr>> {
-    let id = network::peer_id_of(&PublicKey::of(identity.network())).context("the network key has no peer id")?;
+    let id =
+        network::peer_id_of(&PublicKey::of(identity.network())).context("the network key has no peer id")?;
     Ok(network.listen_addresses().into_iter().filter_map(|address| address.with_p2p(id).ok()).collect())
 }
 

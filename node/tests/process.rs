@@ -114,7 +114,6 @@ struct DemoDay {
     folder: PathBuf,
     export: PathBuf,
     output: Output,
-    wall: Duration,
 }
 
 fn demo_day() -> &'static DemoDay {
@@ -122,7 +121,6 @@ fn demo_day() -> &'static DemoDay {
     DAY.get_or_init(|| {
         let folder = street::fresh_folder("demo-day");
         let (data, export) = (folder.join("data"), folder.join("export"));
-        let began = Instant::now();
         let output = Command::new(program())
             .args(["demo", "--once", "--output", "json", "--data-dir"])
             .arg(&data)
@@ -130,7 +128,7 @@ fn demo_day() -> &'static DemoDay {
             .arg(&export)
             .output()
             .expect("the demo starts");
-        DemoDay { folder: data, export, output, wall: began.elapsed() }
+        DemoDay { folder: data, export, output }
     })
 }
 
@@ -147,7 +145,6 @@ fn the_demo_settles_every_interval_of_its_day_on_equal_nodes() {
     let _alone = alone();
     let day = demo_day();
     let summary = summary(day);
-    eprintln!("demo day in {:?}: {summary}", day.wall);
     assert_eq!(summary["homes"], 12);
     assert_eq!(summary["intervals"], 96);
     assert_eq!(summary["intervals_settled"], 96);
@@ -160,7 +157,10 @@ fn the_demo_settles_every_interval_of_its_day_on_equal_nodes() {
     assert!(wh("losses_wh") > 0, "the root meter was read in every interval");
     let saved = summary["saved_n"]["homes"].as_object().unwrap();
     assert_eq!(saved.len(), 12);
-    assert!(saved.values().all(|nano| nano.as_i64().unwrap() >= 0), "a home paid more than its supplier alone");
+    assert!(
+        saved.values().all(|nano| nano.as_i64().unwrap() >= 0),
+        "a home paid more than its supplier alone"
+    );
     assert!(summary["saved_n"]["total"].as_i64().unwrap() > 0);
 }
 
@@ -177,7 +177,6 @@ fn an_independent_program_recomputes_every_amount_of_the_demo_to_the_nano_unit()
         .output()
         .expect("python3 is needed: run `cargo xtask test`");
     let text = String::from_utf8_lossy(&output.stdout);
-    eprintln!("{text}");
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
     let result: serde_json::Value = serde_json::from_str(&text).expect("the checker prints JSON");
     assert!(result["checked_amounts"].as_i64().unwrap() > 5_000);
@@ -196,11 +195,8 @@ fn the_stored_chain_replays_to_the_same_root_and_a_flipped_byte_is_named() {
         .expect("the demo kept its homes");
     let verify = |expected: i32| {
         let output = street::verify(&home);
-        let text = format!(
-            "{}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let text =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert_eq!(output.status.code(), Some(expected), "{text}");
         text
     };

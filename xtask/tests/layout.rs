@@ -10,9 +10,29 @@ const PURE: [&str; 3] = ["energy", "market", "ledger"];
 
 /// Sockets, files, clocks, randomness, runtimes, threads, databases, and unordered maps of their own.
 const IMPURE: [&str; 23] = [
-    "tokio", "async-std", "smol", "mio", "socket2", "libp2p", "hyper", "reqwest", "axum", "rusqlite",
-    "libsqlite3-sys", "getrandom", "rand", "rand_core", "rand_chacha", "fastrand", "rustix", "nix",
-    "iana-time-zone", "time", "rayon", "crossbeam-utils", "hashbrown",
+    "tokio",
+    "async-std",
+    "smol",
+    "mio",
+    "socket2",
+    "libp2p",
+    "hyper",
+    "reqwest",
+    "axum",
+    "rusqlite",
+    "libsqlite3-sys",
+    "getrandom",
+    "rand",
+    "rand_core",
+    "rand_chacha",
+    "fastrand",
+    "rustix",
+    "nix",
+    "iana-time-zone",
+    "time",
+    "rayon",
+    "crossbeam-utils",
+    "hashbrown",
 ];
 
 /// Our own crates, each with those of ours it may import (the arrows of ARCHITECTURE.md, closed).

@@ -63,7 +63,8 @@ impl CatchingUp {
     /// Whom to ask: of those ahead and not penalised, the one after whom was asked last.
     fn choose(&self, height: u64, wall_ms: u64) -> Option<HomeId> {
         let fit = |home: &HomeId| !self.is_penalised(home, wall_ms);
-        let ahead: Vec<_> = self.heights.iter().filter(|(home, known)| **known > height && fit(home)).collect();
+        let ahead: Vec<_> =
+            self.heights.iter().filter(|(home, known)| **known > height && fit(home)).collect();
         let after = ahead.iter().find(|(home, _)| self.last_asked.as_ref().is_none_or(|last| *home > last));
         after.or(ahead.first()).map(|(home, _)| (*home).clone())
     }
@@ -88,13 +89,13 @@ impl Replica {
         }
     }
 
-    pub(super) fn on_status(&mut self, from: HomeId, height: u64) {
+    pub(super) fn on_status(&mut self, from: &HomeId, height: u64) {
         if height < self.ledger.height() {
-            self.tell_height(&from);
+            self.tell_height(from);
         }
         // What a peer says of itself now replaces what was thought of it.
-        self.catching_up.heights.remove(&from);
-        self.note_height(&from, height);
+        self.catching_up.heights.remove(from);
+        self.note_height(from, height);
     }
 
     /// Tells a peer that is behind where this node is.
@@ -181,13 +182,13 @@ impl Replica {
         }
     }
 
-    pub(super) fn on_final(&mut self, from: HomeId, block: &[u8], certificate: &Certificate) {
+    pub(super) fn on_final(&mut self, from: &HomeId, block: &[u8], certificate: &Certificate) {
         if certificate.height == self.next_height() {
-            if let Err(reason) = self.take_final(&from, block, certificate) {
+            if let Err(reason) = self.take_final(from, block, certificate) {
                 self.note(format!("final block {} from {from} is not taken: {reason}", certificate.height));
             }
         } else if certificate.height > self.next_height() {
-            self.note_height(&from, certificate.height);
+            self.note_height(from, certificate.height);
         }
     }
 
@@ -196,7 +197,9 @@ impl Replica {
         if certificate.height != self.next_height() {
             return Err("its height is not the next".to_owned());
         }
-        certificate.verify(self.ledger.chain(), self.ledger.delegates()).map_err(|error| error.to_string())?;
+        certificate
+            .verify(self.ledger.chain(), self.ledger.delegates())
+            .map_err(|error| error.to_string())?;
         let held = self.bodies.remove(&certificate.block).map(|body| body.executed);
         let executed = match held {
             Some(executed) => executed,

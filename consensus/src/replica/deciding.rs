@@ -13,8 +13,8 @@ use ledger::{
 };
 
 use super::{
-    Body, Commit, EARLY_PER_PEER_MAX, EARLY_PROPOSALS_PER_PEER_MAX, EVIDENCE_MAX, Effect, LOG_TRIM_BYTES, Replica, Timer,
-    first_seen_with,
+    Body, Commit, EARLY_PER_PEER_MAX, EARLY_PROPOSALS_PER_PEER_MAX, EVIDENCE_MAX, Effect, LOG_TRIM_BYTES,
+    Replica, Timer, first_seen_with,
 };
 use crate::agreement::{Action, Agreement, Event, Evidence, Timeout};
 use crate::context::proposer_seat;
@@ -30,6 +30,10 @@ const AHEAD_MS_MAX: u64 = 1000;
 const WINDOW_DOUBLINGS_MAX: u32 = 10;
 /// What was received so long before, in wall ms, must be in a gate or deadline block.
 const SEEN_BEFORE_MS: u64 = 10_000;
+/// Proposals of rounds further ahead are not looked at; as the core's bound for votes.
+const ROUNDS_AHEAD_MAX: u32 = 10;
+/// The most different proposals of one round looked at by sender.
+const PROPOSALS_PER_SENDER_MAX: usize = 4;
 /// The most proposed blocks held at one height.
 const BODIES_MAX: usize = 64;
 
@@ -45,7 +49,7 @@ impl Replica {
         if height < next {
             self.tell_height(&from);
         } else if height == next && self.started {
-            self.on_present(from, message);
+            self.on_present(&from, message);
         } else if height == next && self.agreement.is_some() {
             self.on_early(from, message);
         } else if height == next + 1 && self.agreement.is_some() {
@@ -60,6 +64,10 @@ impl Replica {
             Message::Proposal(proposal, _) => Some(Statement::Proposal(proposal.clone())),
             _ => None,
         };
+        // Room first: what is checked is remembered.
+        if !self.has_room_for(&from, &message) {
+            return;
+        }
         if let (Some(statement), Some(agreement)) = (statement, &mut self.agreement) {
             if !agreement.is_genuine(&statement) {
                 return;
@@ -70,20 +78,25 @@ impl Replica {
     }
 
     fn keep_early(&mut self, from: HomeId, message: Message) {
-        let is_proposal = |message: &Message| matches!(message, Message::Proposal(..));
-        let of_peer = || self.early.iter().filter(|(peer, _)| *peer == from);
-        let proposals = of_peer().filter(|(_, held)| is_proposal(held)).count();
-        let full = of_peer().count() >= EARLY_PER_PEER_MAX
-            || (is_proposal(&message) && proposals >= EARLY_PROPOSALS_PER_PEER_MAX);
-        if !full && !of_peer().any(|(_, held)| *held == message) {
+        if self.has_room_for(&from, &message) {
             self.early.push_back((from, message));
         }
     }
 
-    fn on_present(&mut self, from: HomeId, message: Message) {
+    /// True if the message is new and its sender has not used up its share of what is held for later.
+    fn has_room_for(&self, from: &HomeId, message: &Message) -> bool {
+        let is_proposal = |message: &Message| matches!(message, Message::Proposal(..));
+        let of_peer = || self.early.iter().filter(|(peer, _)| peer == from);
+        let proposals = of_peer().filter(|(_, held)| is_proposal(held)).count();
+        of_peer().count() < EARLY_PER_PEER_MAX
+            && !(is_proposal(message) && proposals >= EARLY_PROPOSALS_PER_PEER_MAX)
+            && !of_peer().any(|(_, held)| held == message)
+    }
+
+    fn on_present(&mut self, from: &HomeId, message: Message) {
         match message {
             Message::Vote(vote) => self.run(Event::Vote(vote)),
-            Message::Proposal(proposal, body) => self.on_proposal(&from, proposal, body),
+            Message::Proposal(proposal, body) => self.on_proposal(from, proposal, body),
             Message::Polka(polka) => self.run(Event::Polka(polka)),
             Message::Round(certificate) => self.run(Event::Round(certificate)),
             _ => {}
@@ -115,7 +128,7 @@ impl Replica {
         self.early = later;
         for (from, message) in present {
             if self.started && self.next_height() == height {
-                self.on_present(from, message);
+                self.on_present(&from, message);
             }
         }
     }
@@ -141,8 +154,10 @@ impl Replica {
     /// A block voted down here for its time or its gaps that more than two thirds prevoted nevertheless.
     fn pardoned(&self) -> Option<Judged> {
         let agreement = self.agreement.as_ref().filter(|_| self.started)?;
-        let (block, body) =
-            self.bodies.iter().find(|(block, body)| body.judged == Some(false) && agreement.has_polka(block))?;
+        let (block, body) = self
+            .bodies
+            .iter()
+            .find(|(block, body)| body.judged == Some(false) && agreement.has_polka(block))?;
         let (round, proposer) = body.proposal;
         Some(Judged { round, valid_round: None, proposer, block: *block, valid: true })
     }
@@ -184,7 +199,8 @@ impl Replica {
     fn publish_with_body(&mut self, message: Message) {
         let message = match message {
             Message::Proposal(proposal, _) => {
-                let body = self.bodies.get(&proposal.block).map(|body| body.bytes.clone()).unwrap_or_default();
+                let body =
+                    self.bodies.get(&proposal.block).map(|body| body.bytes.clone()).unwrap_or_default();
                 Message::Proposal(proposal, body)
             }
             other => other,
@@ -237,12 +253,18 @@ impl Replica {
         let bytes = proposed.executed.block.to_bytes();
         let block = proposed.executed.block.id();
         self.journal.push(Record::Body(bytes.clone()));
-        let body = Body { bytes, executed: proposed.executed, proposal: (round, proposer), judged: Some(true) };
+        let body =
+            Body { bytes, executed: proposed.executed, proposal: (round, proposer), judged: Some(true) };
         self.bodies.insert(block, body);
-        self.agreement.as_mut().map_or_else(Vec::new, |agreement| agreement.handle(Event::Value { round, block }))
+        self.agreement
+            .as_mut()
+            .map_or_else(Vec::new, |agreement| agreement.handle(Event::Value { round, block }))
     }
 
     fn on_proposal(&mut self, from: &HomeId, proposal: SignedProposal, bytes: Vec<u8>) {
+        if !self.is_wanted(from, &proposal) {
+            return;
+        }
         let statement = Statement::Proposal(proposal.clone());
         if !self.agreement.as_mut().is_some_and(|agreement| agreement.is_genuine(&statement)) {
             return;
@@ -256,8 +278,20 @@ impl Replica {
         }
     }
 
+    /// Bounds what one sender can make this node check and remember: rounds near the present one, and in each no more
+    /// proposals than it takes to prove that somebody proposed twice.
+    fn is_wanted(&mut self, from: &HomeId, proposal: &SignedProposal) -> bool {
+        let round = self.round().unwrap_or(0);
+        if proposal.round > round.saturating_add(ROUNDS_AHEAD_MAX) {
+            return false;
+        }
+        let sent = self.proposals_sent.entry((from.clone(), proposal.round)).or_default();
+        let kind = (proposal.block, proposal.valid_round);
+        sent.contains(&kind) || (sent.len() < PROPOSALS_PER_SENDER_MAX && sent.insert(kind))
+    }
+
     fn take_body(&mut self, from: &HomeId, proposal: &SignedProposal, bytes: Vec<u8>) {
-        if !self.tried.insert((from.clone(), proposal.round)) || self.bodies.len() >= BODIES_MAX {
+        if !self.tried.insert((from.clone(), proposal.round)) {
             return;
         }
         match execute(&self.ledger, &self.pool, &bytes, &proposal.block) {
@@ -274,9 +308,22 @@ impl Replica {
     }
 
     fn keep_body(&mut self, proposal: &SignedProposal, bytes: Vec<u8>, executed: Executed) {
+        if self.bodies.len() >= BODIES_MAX {
+            self.drop_oldest_body();
+        }
         self.journal.push(Record::Body(bytes.clone()));
         let body = Body { bytes, executed, proposal: first_seen_with(proposal), judged: None };
         self.bodies.insert(proposal.block, body);
+    }
+
+    /// Makes room: a block without a polka binds nobody, and comes again with whoever proposes it again.
+    fn drop_oldest_body(&mut self) {
+        let Some(agreement) = &self.agreement else { return };
+        let unbound = self.bodies.iter().filter(|(block, _)| !agreement.has_polka(block));
+        let oldest = unbound.min_by_key(|(_, body)| body.proposal.0).map(|(block, _)| *block);
+        if let Some(oldest) = oldest {
+            self.bodies.remove(&oldest);
+        }
     }
 
     fn judge_proposal(&mut self, proposal: &SignedProposal) {
@@ -320,7 +367,8 @@ impl Replica {
         if u64::from(round) > judged_rounds || !self.ledger.deadline_at(time) || is_full(executed) {
             return Vec::new();
         }
-        let included: std::collections::BTreeSet<EntryId> = block.entries.iter().map(VerifiedEntry::id).collect();
+        let included: std::collections::BTreeSet<EntryId> =
+            block.entries.iter().map(VerifiedEntry::id).collect();
         let must = |entry: &VerifiedEntry, seen_ms: u64| {
             entry.entry().body.stream() != Stream::Rest
                 && self.now.wall_ms.saturating_sub(seen_ms) >= SEEN_BEFORE_MS
@@ -334,7 +382,8 @@ impl Replica {
 
     /// Says why this node prevotes nil, and gives the delegates what was left out.
     fn explain_nil(&mut self, proposal: &SignedProposal, timely: bool, missing: &[VerifiedEntry]) {
-        let why = if timely { "leaves out entries received in time" } else { "has a time too far from this clock" };
+        let why =
+            if timely { "leaves out entries received in time" } else { "has a time too far from this clock" };
         self.note(format!("block {} of round {} {why}", proposal.block, proposal.round));
         for bytes in entries_messages(missing.iter().map(VerifiedEntry::bytes)) {
             self.effects.push(Effect::ToDelegates(bytes));
@@ -344,10 +393,22 @@ impl Replica {
     fn on_decided(&mut self, certificate: Certificate) {
         match self.bodies.remove(&certificate.block) {
             Some(body) => self.commit(body.executed, certificate),
-            None => self.halt(format!(
-                "block {} is final at height {}, but this node does not hold it although it voted on it",
-                certificate.block, certificate.height
-            )),
+            None => self.fetch_decided(&certificate),
+        }
+    }
+
+    /// Decided, but the block was dropped to make room: whoever signed the certificate has it or will have it.
+    fn fetch_decided(&mut self, certificate: &Certificate) {
+        self.note(format!(
+            "block {} is final at height {}, but not held",
+            certificate.block, certificate.height
+        ));
+        let delegates = self.ledger.delegates().as_slice();
+        let signers = certificate.signatures.iter().filter_map(|(seat, _)| delegates.get(usize::from(*seat)));
+        let me = &self.config.home;
+        let homes: Vec<_> = signers.map(|delegate| delegate.home.clone()).filter(|home| home != me).collect();
+        for home in homes {
+            self.note_height(&home, certificate.height);
         }
     }
 
@@ -383,6 +444,7 @@ impl Replica {
         self.committed_ms = Some(self.now.wall_ms);
         self.bodies.clear();
         self.tried.clear();
+        self.proposals_sent.clear();
         let height = self.next_height();
         if let Some(agreement) = &mut self.agreement {
             agreement.enter(height, self.ledger.delegates());

@@ -23,7 +23,8 @@ impl Replica {
             Admission::Added(id) => self.on_added(&id, &origin),
             Admission::Known => {}
             Admission::Used(entry) if origin == Origin::Own => {
-                let reason = "its number, or a larger one of this signer, is on the ledger already".to_owned();
+                let reason =
+                    "its number, or a larger one of this signer, is on the ledger already".to_owned();
                 self.effects.push(Effect::Refused { entry, reason, origin });
             }
             Admission::Used(_) => {}

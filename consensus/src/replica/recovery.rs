@@ -51,7 +51,11 @@ pub(super) fn standing_of(config: &ReplicaConfig, ledger: &Ledger, logged: &Reco
         }
         _ => {}
     }
-    if logged.clean_stop == Some(ledger.height() + 1) { Standing::Ready } else { Standing::Recovering(BTreeSet::new()) }
+    if logged.clean_stop == Some(ledger.height() + 1) {
+        Standing::Ready
+    } else {
+        Standing::Recovering(BTreeSet::new())
+    }
 }
 
 /// The highest height the log speaks of.
@@ -94,7 +98,9 @@ impl Replica {
     /// Asks every other delegate for statements that bear this node's key.
     pub(super) fn ask_for_own_statements(&mut self) {
         self.conclude_recovery();
-        let (Standing::Recovering(_), Some(request)) = (&self.standing, self.recover_request()) else { return };
+        let (Standing::Recovering(_), Some(request)) = (&self.standing, self.recover_request()) else {
+            return;
+        };
         // Without a seat nobody would answer; the timer looks again after the next election.
         if self.is_seated() {
             self.effects.push(super::Effect::ToDelegates(request.to_bytes()));
@@ -103,7 +109,9 @@ impl Replica {
     }
 
     pub(super) fn ask_one_for_own_statements(&mut self, home: &HomeId) {
-        let (Standing::Recovering(answers), Some(request)) = (&self.standing, self.recover_request()) else { return };
+        let (Standing::Recovering(answers), Some(request)) = (&self.standing, self.recover_request()) else {
+            return;
+        };
         if !answers.contains(home) {
             self.send(home, &request);
         }
@@ -131,7 +139,9 @@ impl Replica {
         let mut statements = self.agreement.as_ref().map(|held| held.statements_of(key)).unwrap_or_default();
         let early = self.early.iter().filter_map(|(_, message)| match message {
             Message::Vote(vote) if vote.voter == *key => Some(Statement::Vote(vote.clone())),
-            Message::Proposal(proposal, _) if proposal.proposer == *key => Some(Statement::Proposal(proposal.clone())),
+            Message::Proposal(proposal, _) if proposal.proposer == *key => {
+                Some(Statement::Proposal(proposal.clone()))
+            }
             _ => None,
         });
         statements.extend(early);
@@ -161,14 +171,16 @@ impl Replica {
             .filter(|said| !logged.holds(said))
             .collect();
         if !unknown.is_empty() && logged.owner().is_none() {
-            let reason =
-                "others hold statements of this term key, but its consensus log is empty: this node does not vote";
+            let reason = "others hold statements of this term key, but its consensus log is empty: this node does not vote";
             self.standing = Standing::Barred(reason.to_owned());
             self.note(reason.to_owned());
             return;
         }
         for statement in unknown {
-            self.note(format!("the log had lost a statement of height {}; others held it", statement.height()));
+            self.note(format!(
+                "the log had lost a statement of height {}; others held it",
+                statement.height()
+            ));
             if let Some(agreement) = &mut self.agreement {
                 agreement.pin(statement.clone());
             }
@@ -211,7 +223,9 @@ impl Replica {
     }
 
     fn restore_body(&mut self, bytes: &[u8]) {
-        let Some(block) = UnverifiedBlock::from_bytes(bytes).ok().map(|block| block.header.id()) else { return };
+        let Some(block) = UnverifiedBlock::from_bytes(bytes).ok().map(|block| block.header.id()) else {
+            return;
+        };
         match execute(&self.ledger, &self.pool, bytes, &block) {
             Ok(executed) => {
                 let nobody = (0, PublicKey([0; 32]));

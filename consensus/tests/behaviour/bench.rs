@@ -6,7 +6,8 @@ use consensus::{Commit, Effect, Evidence, Input, Now, Replica, ReplicaConfig, Ti
 use energy::Timestamp;
 use ledger::codec::Encode as _;
 use ledger::{
-    Block, BlockId, Certificate, Chain, Executed, Genesis, Ledger, PublicKey, Signature, SignedEntry, VerifiedEntry, VoteKind,
+    Block, BlockId, Certificate, Chain, Executed, Genesis, Ledger, PublicKey, Signature, SignedEntry,
+    VerifiedEntry, VoteKind,
 };
 
 use crate::street::{self, Purpose};
@@ -76,6 +77,26 @@ impl Bench {
         Self::with_log(me, &log)
     }
 
+    /// As [`Bench::validator`], a minute before the first interval's deadline.
+    pub fn validator_before_deadline() -> Self {
+        let genesis = genesis();
+        let mut ledger = Ledger::genesis(&genesis).expect("a valid genesis");
+        let until = ledger.next_deadline().minus_ms(60_000);
+        while ledger.head_time() < until {
+            let time = ledger.head_time().plus_ms(ledger::HEARTBEAT_MS).min(until);
+            ledger = ledger.propose(time, &[]).expect("a heartbeat").executed.ledger;
+        }
+        let height = ledger.height() + 1;
+        let me = proposer(&genesis, height, 3);
+        let log = clean_log(&genesis, me, height);
+        Self::at(genesis, ledger, me, &log)
+    }
+
+    /// The height being decided.
+    pub fn height(&self) -> u64 {
+        self.replica.height() + 1
+    }
+
     /// The other delegates.
     pub fn others(&self) -> Vec<usize> {
         (0..DELEGATES).filter(|number| *number != self.me).collect()
@@ -111,7 +132,14 @@ impl Bench {
         self.step(Input::Message { from: street::home(from), bytes: message.to_bytes() });
     }
 
-    pub fn hear_votes(&mut self, from: &[usize], kind: VoteKind, height: u64, round: u32, block: Option<BlockId>) {
+    pub fn hear_votes(
+        &mut self,
+        from: &[usize],
+        kind: VoteKind,
+        height: u64,
+        round: u32,
+        block: Option<BlockId>,
+    ) {
         for number in from {
             let vote = self.vote(*number, kind, height, round, block);
             self.hear(*number, &Message::Vote(vote));
@@ -133,7 +161,13 @@ impl Bench {
         vote
     }
 
-    pub fn proposal(&self, height: u64, round: u32, block: &Block, valid_round: Option<u32>) -> (usize, Message) {
+    pub fn proposal(
+        &self,
+        height: u64,
+        round: u32,
+        block: &Block,
+        valid_round: Option<u32>,
+    ) -> (usize, Message) {
         let number = proposer(&self.genesis, height, round);
         let key = street::key(Purpose::Term, number);
         let mut proposal = SignedProposal {
@@ -200,7 +234,9 @@ impl Bench {
     /// What the replica voted: `None` if nothing, `Some(None)` for nil.
     pub fn voted(&self, kind: VoteKind, height: u64, round: u32) -> Option<Option<BlockId>> {
         self.said().into_iter().find_map(|message| match message {
-            Message::Vote(vote) if (vote.kind, vote.height, vote.round) == (kind, height, round) => Some(vote.block),
+            Message::Vote(vote) if (vote.kind, vote.height, vote.round) == (kind, height, round) => {
+                Some(vote.block)
+            }
             _ => None,
         })
     }

@@ -32,19 +32,29 @@ fn without_faults_every_block_is_decided_in_its_first_round() {
     assert!(report.height > 20, "{report:?}");
 }
 
+/// Four delegates, and proof that the faults did happen.
+fn four_delegates(seeds: std::ops::Range<u64>) {
+    let count = seeds.end - seeds.start;
+    let reports: Vec<_> = seeds.map(|seed| assert_sound(&Plan::new(seed, 4))).collect();
+    assert!(sum(&reports, |report| report.crashes) > 5 * count);
+    assert!(sum(&reports, |report| report.dropped) > 100 * count);
+    assert!(sum(&reports, |report| report.rounds_above_zero) > count);
+}
+
 #[test]
 fn four_delegates_agree_and_go_on_under_loss_partitions_and_crashes() {
-    let reports: Vec<_> = (0..40).map(|seed| assert_sound(&Plan::new(seed, 4))).collect();
-    // The faults did happen.
-    assert!(sum(&reports, |report| report.crashes) > 200);
-    assert!(sum(&reports, |report| report.dropped) > 4000);
-    assert!(sum(&reports, |report| report.rounds_above_zero) > 60);
+    four_delegates(0..25);
+}
+
+#[test]
+fn four_delegates_agree_on_more_seeds() {
+    four_delegates(25..50);
 }
 
 #[test]
 fn seven_delegates_agree_and_go_on_under_loss_partitions_and_crashes() {
-    let reports: Vec<_> = (100..112).map(|seed| assert_sound(&Plan::new(seed, 7))).collect();
-    assert!(sum(&reports, |report| report.crashes) > 60);
+    let reports: Vec<_> = (100..106).map(|seed| assert_sound(&Plan::new(seed, 7))).collect();
+    assert!(sum(&reports, |report| report.crashes) > 30);
 }
 
 #[test]
@@ -57,7 +67,7 @@ fn the_same_seed_gives_the_same_trace() {
 
 #[test]
 fn a_two_faced_voter_is_proven_and_nobody_else_is() {
-    for seed in 0..8_u64 {
+    for seed in 0..6_u64 {
         let liar = usize::try_from(seed % 4).expect("a small number");
         let report = run(&Plan { two_faced: Some(liar), ..Plan::new(seed, 4) });
         assert_eq!(report.violation, None, "seed {seed}");
@@ -81,7 +91,7 @@ fn a_log_dropped_at_a_crash_is_caught() {
 /// it may cost progress, not agreement.
 #[test]
 fn asking_others_keeps_the_chain_one_even_when_every_disk_lies() {
-    let reports: Vec<_> = (0..6).map(|seed| run(&Plan { lying_disks: true, ..Plan::new(seed, 4) })).collect();
+    let reports: Vec<_> = (0..5).map(|seed| run(&Plan { lying_disks: true, ..Plan::new(seed, 4) })).collect();
     for report in &reports {
         let only_stalled = report.violation.as_ref().is_none_or(|what| what.contains("stalled"));
         assert!(only_stalled, "{report:?}");

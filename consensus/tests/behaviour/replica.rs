@@ -1,7 +1,7 @@
 //! What one replica does and refuses to do.
 
 use consensus::log::{Record, encode_frame};
-use consensus::message::{Message, Polka, Statement};
+use consensus::message::{Message, Polka, RoundCertificate, RoundVote, Statement};
 use consensus::{Effect, Input, Origin, Replica, Timer, new_log, read_records};
 use energy::Interval;
 use ledger::VoteKind::{Precommit, Prevote};
@@ -18,10 +18,11 @@ fn first_interval(bench: &Bench) -> Interval {
     Interval::containing(bench.genesis.start, bench.genesis.mtu)
 }
 
-/// Every home's reading of the first interval, and the bench's clock at the deadline after `lead_ms`.
-fn readings_before_deadline(bench: &mut Bench, lead_ms: u64) -> Vec<VerifiedEntry> {
+/// A validator that hears two homes' readings of the first interval `lead_ms` before its deadline, at the deadline.
+fn readings_before_deadline(lead_ms: u64) -> (Bench, Vec<VerifiedEntry>) {
+    let mut bench = Bench::validator_before_deadline();
     bench.market = bench.replica.ledger().next_deadline().minus_ms(lead_ms);
-    let interval = first_interval(bench);
+    let interval = first_interval(&bench);
     let mut readings = Vec::new();
     for number in 0..2 {
         let bytes = Journal::new(number, bench.chain()).read(interval);
@@ -29,7 +30,8 @@ fn readings_before_deadline(bench: &mut Bench, lead_ms: u64) -> Vec<VerifiedEntr
         readings.push(bench.verified(&bytes));
     }
     bench.pass(lead_ms);
-    readings
+    assert!(bench.replica.ledger().deadline_at(bench.market));
+    (bench, readings)
 }
 
 #[test]
@@ -70,7 +72,11 @@ fn what_binds_leaves_only_after_the_log_is_synced() {
     assert!(appended < synced && synced < sent);
     let logged = read_records(&bench.log).records;
     assert!(logged.iter().any(|record| matches!(record, Record::Vote(vote) if vote.kind == Prevote)));
-    assert!(logged.iter().any(|record| matches!(record, Record::Body(body) if *body == executed.block.to_bytes())));
+    assert!(
+        logged
+            .iter()
+            .any(|record| matches!(record, Record::Body(body) if *body == executed.block.to_bytes()))
+    );
 }
 
 #[test]
@@ -78,8 +84,7 @@ fn a_block_from_the_future_or_the_past_gets_nil_and_a_later_round_is_more_patien
     for (shift_ms, ahead) in [(1500, true), (3500, false)] {
         let mut bench = Bench::validator();
         bench.pass(10_000);
-        let time =
-            if ahead { bench.market.plus_ms(shift_ms) } else { bench.market.minus_ms(shift_ms) };
+        let time = if ahead { bench.market.plus_ms(shift_ms) } else { bench.market.minus_ms(shift_ms) };
         let executed = bench.build(time, &[]);
         bench.propose(0, &executed.block, None);
         assert_eq!(bench.voted(Prevote, 1, 0), Some(None), "{shift_ms}");
@@ -130,12 +135,10 @@ fn a_claimed_polka_that_nobody_has_seen_exempts_from_nothing() {
 
 #[test]
 fn a_deadline_block_that_leaves_out_a_reading_received_in_time_gets_nil_and_the_reading_is_sent_on() {
-    let mut bench = Bench::validator();
-    let readings = readings_before_deadline(&mut bench, LONG_BEFORE_MS);
-    assert!(bench.replica.ledger().deadline_at(bench.market));
+    let (mut bench, readings) = readings_before_deadline(LONG_BEFORE_MS);
     let executed = bench.build(bench.market, &readings[..1]);
     bench.propose(0, &executed.block, None);
-    assert_eq!(bench.voted(Prevote, 1, 0), Some(None), "{}", bench.notes());
+    assert_eq!(bench.voted(Prevote, bench.height(), 0), Some(None), "{}", bench.notes());
     let handed_on = bench.said().into_iter().any(|message| match message {
         Message::Entries(entries) => entries == vec![readings[1].bytes().to_vec()],
         _ => false,
@@ -145,57 +148,91 @@ fn a_deadline_block_that_leaves_out_a_reading_received_in_time_gets_nil_and_the_
 
 #[test]
 fn a_deadline_block_with_all_that_was_received_in_time_gets_the_vote() {
-    let mut bench = Bench::validator();
-    let readings = readings_before_deadline(&mut bench, LONG_BEFORE_MS);
+    let (mut bench, readings) = readings_before_deadline(LONG_BEFORE_MS);
     let executed = bench.build(bench.market, &readings);
     bench.propose(0, &executed.block, None);
-    assert_eq!(bench.voted(Prevote, 1, 0), Some(Some(executed.block.id())));
+    assert_eq!(bench.voted(Prevote, bench.height(), 0), Some(Some(executed.block.id())));
 }
 
 #[test]
 fn a_reading_received_only_just_before_the_deadline_may_be_left_out() {
-    let mut bench = Bench::validator();
-    readings_before_deadline(&mut bench, 5000);
+    let (mut bench, _) = readings_before_deadline(5000);
     let executed = bench.build(bench.market, &[]);
     bench.propose(0, &executed.block, None);
-    assert_eq!(bench.voted(Prevote, 1, 0), Some(Some(executed.block.id())));
+    assert_eq!(bench.voted(Prevote, bench.height(), 0), Some(Some(executed.block.id())));
 }
 
 #[test]
 fn after_round_f_a_deadline_block_is_taken_as_it_is() {
-    let mut bench = Bench::validator();
-    readings_before_deadline(&mut bench, LONG_BEFORE_MS);
+    let (mut bench, _) = readings_before_deadline(LONG_BEFORE_MS);
     let others = bench.others();
     let executed = bench.build(bench.market, &[]);
-    bench.hear_votes(&others[..2], Prevote, 1, 2, None);
+    let height = bench.height();
+    bench.hear_votes(&others[..2], Prevote, height, 2, None);
     bench.propose(2, &executed.block, None);
-    assert_eq!(bench.voted(Prevote, 1, 2), Some(Some(executed.block.id())));
+    assert_eq!(bench.voted(Prevote, bench.height(), 2), Some(Some(executed.block.id())));
 }
 
 #[test]
 fn a_block_whose_entries_do_not_give_its_header_gets_nil() {
-    let mut bench = Bench::validator();
-    let readings = readings_before_deadline(&mut bench, LONG_BEFORE_MS);
+    let (mut bench, readings) = readings_before_deadline(LONG_BEFORE_MS);
     let mut block = bench.build(bench.market, &readings).block;
     block.entries.pop();
     bench.propose(0, &block, None);
-    assert_eq!(bench.voted(Prevote, 1, 0), Some(None), "{}", bench.notes());
+    assert_eq!(bench.voted(Prevote, bench.height(), 0), Some(None), "{}", bench.notes());
 }
 
 #[test]
 fn false_entries_beside_a_true_header_harm_only_who_sends_them() {
-    let mut bench = Bench::validator();
-    let readings = readings_before_deadline(&mut bench, LONG_BEFORE_MS);
+    let (mut bench, readings) = readings_before_deadline(LONG_BEFORE_MS);
     let good = bench.build(bench.market, &readings).block;
     let mut false_copy = good.clone();
     false_copy.entries.pop();
-    let (author, message) = bench.proposal(1, 0, &good, None);
+    let (author, message) = bench.proposal(bench.height(), 0, &good, None);
     let Message::Proposal(proposal, _) = message.clone() else { panic!("a proposal") };
     let meddler = bench.others().into_iter().find(|number| *number != author).unwrap();
     bench.hear(meddler, &Message::Proposal(proposal, false_copy.to_bytes()));
-    assert_eq!(bench.voted(Prevote, 1, 0), None);
+    assert_eq!(bench.voted(Prevote, bench.height(), 0), None);
     bench.hear(author, &message);
-    assert_eq!(bench.voted(Prevote, 1, 0), Some(Some(good.id())));
+    assert_eq!(bench.voted(Prevote, bench.height(), 0), Some(Some(good.id())));
+}
+
+#[test]
+fn a_flood_of_proposals_does_not_keep_out_the_next_honest_one() {
+    let mut bench = Bench::validator();
+    let others = bench.others();
+    let flood: Vec<_> = (0..80).map(|shift| bench.build(bench.market.plus_ms(shift), &[]).block).collect();
+    for (round, block) in (0..400_u32).step_by(5).zip(&flood) {
+        bench.propose(round, block, None);
+    }
+    bench.hear_votes(&others[..2], Prevote, 1, 2, None);
+    let honest = bench.build(bench.market.plus_ms(900), &[]).block;
+    bench.propose(2, &honest, None);
+    assert_eq!(bench.voted(Prevote, 1, 2), Some(Some(honest.id())));
+}
+
+#[test]
+fn one_delegate_cannot_push_the_rest_through_rounds_or_certificates() {
+    let mut bench = Bench::validator();
+    let block = bench.build(bench.market, &[]).block;
+    bench.propose(0, &block, None);
+    let liar = bench.others()[0];
+    for round in 1..300 {
+        let vote = bench.vote(liar, Precommit, 1, round, None);
+        let (voter, signature) = (vote.voter, vote.signature);
+        let votes = vec![RoundVote { kind: Precommit, block: None, voter, signature }];
+        bench.hear(liar, &Message::Round(RoundCertificate { height: 1, round, skip: true, votes }));
+        bench.hear(liar, &Message::Vote(vote));
+    }
+    assert_eq!(bench.replica.round(), Some(0));
+    // It held the votes of the next ten rounds at most: that is what it could tell the liar about itself.
+    let key = PublicKey::of(&street::key(Purpose::Term, liar));
+    bench.hear(liar, &Message::RecoverRequest { height: 1, key });
+    let held = bench.sent_to(liar).into_iter().find_map(|message| match message {
+        Message::RecoverResponse { statements, .. } => Some(statements.len()),
+        _ => None,
+    });
+    assert!(held.is_some_and(|count| count <= 12), "{held:?}");
 }
 
 #[test]
@@ -361,7 +398,7 @@ fn a_key_that_others_have_heard_of_does_not_vote_from_an_empty_log() {
 }
 
 /// A delegate whose log lost its precommit for a block in round 0, told so by others.
-fn with_recovered_lock(locked: BlockId, bench: Bench) -> Bench {
+fn with_recovered_lock(locked: BlockId, bench: &Bench) -> Bench {
     let me = bench.me;
     let log = new_log(bench.chain(), PublicKey::of(&street::key(Purpose::Term, me)));
     let mut again = Bench::with_log(me, &log);
@@ -378,7 +415,7 @@ fn a_recovered_precommit_still_locks() {
     let bench = Bench::validator();
     let locked = bench.build(bench.market, &[]).block;
     let other = bench.build(bench.market.plus_ms(1), &[]).block;
-    let mut again = with_recovered_lock(locked.id(), bench);
+    let mut again = with_recovered_lock(locked.id(), &bench);
     let others = again.others();
     again.hear_votes(&others[..2], Prevote, 1, 1, None);
     again.propose(1, &other, None);
@@ -402,7 +439,7 @@ fn a_recovered_lock_yields_to_a_later_polka() {
     let bench = Bench::validator();
     let locked = bench.build(bench.market, &[]).block;
     let other = bench.build(bench.market.plus_ms(1), &[]).block;
-    let mut again = with_recovered_lock(locked.id(), bench);
+    let mut again = with_recovered_lock(locked.id(), &bench);
     let others = again.others();
     again.hear_votes(&others, Prevote, 1, 1, Some(other.id()));
     again.hear_votes(&others[..2], Prevote, 1, 2, None);
@@ -608,7 +645,7 @@ fn an_entry_is_refused_with_its_reason_and_taken_once() {
     let mut journal = Journal::new(bench.me, bench.chain());
     let bytes = journal.limit();
     bench.step(Input::Entry { bytes: bytes.clone(), origin: Origin::Own });
-    bench.step(Input::Entry { bytes: bytes.clone(), origin: Origin::Peer(street::home(5)) });
+    bench.step(Input::Entry { bytes, origin: Origin::Peer(street::home(5)) });
     assert_eq!(bench.replica.mempool_len(), 1);
     let gossiped = bench.effects.iter().filter(|effect| matches!(effect, Effect::GossipEntry(_))).count();
     assert_eq!(gossiped, 1);
@@ -620,6 +657,20 @@ fn an_entry_is_refused_with_its_reason_and_taken_once() {
     bench.step(Input::Entry { bytes: vec![0; 5000], origin: Origin::Own });
     assert!(bench.notes().contains("the limit is 4096"), "{}", bench.notes());
     assert_eq!(bench.replica.mempool_len(), 1);
+}
+
+#[test]
+fn one_signer_cannot_fill_the_pool() {
+    let mut bench = Bench::validator();
+    let mut journal = Journal::new(5, bench.chain());
+    for _ in 0..600 {
+        let bytes = journal.limit();
+        bench.step(Input::Entry { bytes, origin: Origin::Peer(street::home(5)) });
+    }
+    assert_eq!(bench.replica.mempool_len(), 512);
+    let bytes = Journal::new(4, bench.chain()).limit();
+    bench.step(Input::Entry { bytes, origin: Origin::Peer(street::home(4)) });
+    assert_eq!(bench.replica.mempool_len(), 513);
 }
 
 #[test]
@@ -699,11 +750,9 @@ fn a_single_delegate_decides_alone() {
     let ledger = ledger::Ledger::genesis(&genesis).unwrap();
     let mut bench = Bench::at(genesis, ledger, 0, &[]);
     assert!(bench.replica.is_voting());
+    let mut journal = Journal::new(1, bench.chain());
     for height in 1..4 {
-        let bytes = {
-            let mut journal = Journal::new(1, bench.chain());
-            (0..height).map(|_| journal.limit()).next_back().unwrap()
-        };
+        let bytes = journal.limit();
         bench.pass(1000);
         bench.step(Input::Entry { bytes, origin: Origin::Peer(street::home(1)) });
         assert_eq!(bench.replica.height(), height, "{}", bench.notes());

@@ -79,6 +79,9 @@ struct Disk {
     unsynced: Vec<u8>,
 }
 
+/// Where a vote stands, and for what.
+type Place = (VoteKind, u64, u32, Option<BlockId>);
+
 struct Node {
     home: HomeId,
     replica: Option<Replica>,
@@ -86,6 +89,8 @@ struct Node {
     disk: Disk,
     timers: BTreeMap<Timer, u64>,
     journal: Journal,
+    /// Votes that the synced log holds.
+    logged: BTreeSet<Place>,
     life: u64,
     /// Crashes when so many more effects were carried out.
     crash_in: Option<u64>,
@@ -132,6 +137,7 @@ impl Cluster {
             disk: Disk::default(),
             timers: BTreeMap::new(),
             journal: Journal::new(number, chain),
+            logged: BTreeSet::new(),
             life: 0,
             crash_in: None,
         };
@@ -232,7 +238,8 @@ impl Cluster {
             speed: SPEED,
         };
         let node = &mut self.nodes[number];
-        let replica = Replica::new(config, node.ledger.clone(), &node.disk.log).expect("a valid configuration");
+        let replica =
+            Replica::new(config, node.ledger.clone(), &node.disk.log).expect("a valid configuration");
         node.replica = Some(replica);
         self.step(number, Input::Start);
         for peer in 0..self.nodes.len() {
@@ -241,7 +248,8 @@ impl Cluster {
                 self.step(peer, Input::PeerUp(street::home(number)));
             }
         }
-        let unconfirmed: Vec<_> = self.nodes[number].journal.entries.iter().map(|(_, _, bytes)| bytes.clone()).collect();
+        let unconfirmed: Vec<_> =
+            self.nodes[number].journal.entries.iter().map(|(_, _, bytes)| bytes.clone()).collect();
         let last = |node: &Node, purpose, stream| {
             node.ledger.last_number(&PublicKey::of(&street::key(purpose, number)), stream)
         };
@@ -275,23 +283,27 @@ impl Cluster {
         match effect {
             Effect::AppendLog(bytes) => self.nodes[number].disk.unsynced.extend(bytes),
             Effect::SyncLog => {
-                let disk = &mut self.nodes[number].disk;
-                disk.log.append(&mut disk.unsynced);
+                let node = &mut self.nodes[number];
+                node.logged.extend(votes_in(&node.disk.unsynced));
+                node.disk.log.append(&mut node.disk.unsynced);
             }
             Effect::TrimLog(bytes) => {
-                let disk = &mut self.nodes[number].disk;
-                disk.unsynced.clear();
-                disk.log = bytes;
+                let node = &mut self.nodes[number];
+                node.disk.unsynced.clear();
+                node.logged = votes_in(&bytes);
+                node.disk.log = bytes;
             }
             Effect::SendTo { to, bytes } => {
                 let to = self.number_of(&to);
                 self.send(number, to, &bytes);
             }
-            Effect::ToDelegates(bytes) => self.to_delegates(number, &bytes),
-            Effect::GossipEntry(bytes) => self.gossip(number, &|from| Input::Entry {
-                bytes: bytes.clone(),
-                origin: Origin::Peer(from),
-            }),
+            Effect::ToDelegates(bytes) => self.send_to_delegates(number, &bytes),
+            Effect::GossipEntry(bytes) => {
+                self.gossip(number, &|from| Input::Entry {
+                    bytes: bytes.clone(),
+                    origin: Origin::Peer(from),
+                });
+            }
             Effect::GossipFinal(bytes) => {
                 self.gossip(number, &|from| Input::Final { from, bytes: bytes.clone() });
             }
@@ -314,7 +326,7 @@ impl Cluster {
             }
             // Who signs twice may find its own lie in its log; it has itself to blame.
             Effect::Halt { .. } if self.plan.two_faced == Some(number) => {}
-            Effect::Halt { reason } => self.violate(format!("node {number} halted: {reason}")),
+            Effect::Halt { reason } => self.violate(&format!("node {number} halted: {reason}")),
         }
     }
 
@@ -326,7 +338,7 @@ impl Cluster {
         }
     }
 
-    fn to_delegates(&mut self, number: usize, bytes: &[u8]) {
+    fn send_to_delegates(&mut self, number: usize, bytes: &[u8]) {
         let message = Message::from_bytes(bytes).expect("a replica sends what can be read");
         self.check_said(number, &message);
         for to in (0..self.plan.delegates).filter(|to| *to != number) {
@@ -399,7 +411,9 @@ impl Cluster {
         let (height, expected) = (header.height, node.ledger.height() + 1);
         let verdict = commit.certificate.verify(&self.chain, node.ledger.delegates());
         self.check(height == expected, || format!("node {number} committed {height}, not {expected}"));
-        self.check(verdict.is_ok() && commit.certificate.block == id, || format!("bad certificate at {height}"));
+        self.check(verdict.is_ok() && commit.certificate.block == id, || {
+            format!("bad certificate at {height}")
+        });
         let place = usize::try_from(height - 1).expect("a small height");
         if place == self.decided.len() {
             self.decided.push((id, header.state_root));
@@ -437,9 +451,11 @@ impl Cluster {
             self.check(before == vote.block || self.plan.lying_disks, || {
                 format!("node {number} double-signed {:?} at {}/{}", vote.kind, vote.height, vote.round)
             });
-            let on_disk = holds_vote(&self.nodes[number].disk.log, vote);
+            let on_disk = self.nodes[number].logged.contains(&place_of(vote));
             let settled = self.nodes[number].ledger.height() >= vote.height;
-            self.check(on_disk || settled, || format!("node {number} sent a vote that its log does not hold"));
+            self.check(on_disk || settled, || {
+                format!("node {number} sent a vote that its log does not hold")
+            });
         }
     }
 
@@ -534,12 +550,14 @@ impl Cluster {
     fn check_progress(&mut self, before: u64) {
         let decided = self.decided.len() as u64;
         self.check(decided >= before + 3, || format!("stalled at height {decided} after healing"));
-        for number in 0..self.nodes.len() {
+        let liar = self.plan.two_faced;
+        for number in (0..self.nodes.len()).filter(|number| liar != Some(*number)) {
             let node = &self.nodes[number];
             let height = node.ledger.height();
             let head = node.ledger.state_root();
             self.check(height + 1 >= decided, || format!("node {number} is at {height} of {decided}"));
-            let same = usize::try_from(height).ok().and_then(|at| self.decided.get(at - 1)).map(|(_, root)| *root);
+            let same =
+                usize::try_from(height).ok().and_then(|at| self.decided.get(at - 1)).map(|(_, root)| *root);
             self.check(same == Some(head), || format!("node {number} has another state root"));
             self.check_acknowledged(number);
         }
@@ -565,11 +583,11 @@ impl Cluster {
 
     fn check(&mut self, holds: bool, what: impl FnOnce() -> String) {
         if !holds {
-            self.violate(what());
+            self.violate(&what());
         }
     }
 
-    fn violate(&mut self, what: String) {
+    fn violate(&mut self, what: &str) {
         let at = self.now;
         self.report.violation.get_or_insert_with(|| format!("at {at} ms: {what}"));
     }
@@ -603,7 +621,13 @@ fn summary(effect: &Effect) -> String {
     match effect {
         Effect::Commit(commit) => {
             let header = &commit.executed.block.header;
-            format!("commit {} {} {:?} {}", header.height, header.id(), commit.certificate, commit.finality_ms)
+            format!(
+                "commit {} {} {:?} {}",
+                header.height,
+                header.id(),
+                commit.certificate,
+                commit.finality_ms
+            )
         }
         Effect::AppendLog(bytes) => format!("append {}", Hash32::of(&[bytes])),
         Effect::TrimLog(bytes) => format!("trim {}", Hash32::of(&[bytes])),
@@ -615,13 +639,17 @@ fn summary(effect: &Effect) -> String {
     }
 }
 
-fn holds_vote(log: &[u8], vote: &SignedVote) -> bool {
+const fn place_of(vote: &SignedVote) -> Place {
+    (vote.kind, vote.height, vote.round, vote.block)
+}
+
+fn votes_in(log: &[u8]) -> BTreeSet<Place> {
     use consensus::log::Record;
-    consensus::read_records(log).records.iter().any(|record| match record {
-        Record::Vote(logged) => logged == vote,
-        Record::Pinned(Statement::Vote(logged)) => logged == vote,
-        _ => false,
-    })
+    let votes = consensus::read_records(log).records.into_iter().filter_map(|record| match record {
+        Record::Vote(vote) | Record::Pinned(Statement::Vote(vote)) => Some(place_of(&vote)),
+        _ => None,
+    });
+    votes.collect()
 }
 
 /// The log without its last frames; the first, which the node wrote anew at its start, stays.

@@ -2,13 +2,13 @@
 
 use ed25519_dalek::SigningKey;
 use energy::{
-    Balance, ClockQuality, HomeId, Interval, MeterSerial, Mtu, NodeId, Price, Quality, Reading, TakenAt, Timestamp,
-    WattHours,
+    Balance, ClockQuality, HomeId, Interval, MeterSerial, Mtu, NodeId, Price, Quality, Reading, TakenAt,
+    Timestamp, WattHours,
 };
 use ledger::codec::Encode as _;
 use ledger::{
-    Admission, Body, Caps, Chain, Delegate, Entry, Forward, Genesis, GenesisMember, Hash32, MemberKeys, MeterRegistration,
-    PublicKey, Roles, Salt, StandingLimits, TariffPoint, reading_hash,
+    Admission, Body, Caps, Chain, Delegate, Entry, Forward, Genesis, GenesisMember, Hash32, MemberKeys,
+    MeterRegistration, PublicKey, Roles, Salt, StandingLimits, TariffPoint, reading_hash,
 };
 use market::{NodeSpec, SupplierLeg};
 
@@ -98,7 +98,10 @@ pub fn genesis(homes: usize, delegates: usize) -> Genesis {
         },
         root_meter: None,
         members: (0..homes)
-            .map(|number| GenesisMember { admission: admission(number), deposit: Balance::new(100_000_000_000) })
+            .map(|number| GenesisMember {
+                admission: admission(number),
+                deposit: Balance::new(100_000_000_000),
+            })
             .collect(),
         delegates: (0..delegates)
             .map(|number| Delegate { key: public(Purpose::Term, number), home: home(number) })
@@ -127,7 +130,11 @@ impl Journal {
     /// Signs the meter at the end of `interval`; even homes import, odd ones export.
     pub fn read(&mut self, interval: Interval) -> Vec<u8> {
         let energy = 100 + (interval.index() * 7 + self.number as u64 * 13) % 50;
-        if self.number.is_multiple_of(2) { self.import += energy } else { self.export += energy }
+        if self.number.is_multiple_of(2) {
+            self.import += energy;
+        } else {
+            self.export += energy;
+        }
         self.record += 1;
         let reading = Reading {
             serial: meter(self.number).serial,

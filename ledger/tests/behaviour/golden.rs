@@ -17,6 +17,9 @@ use crate::fixture::*;
 /// Named pieces that follow one another.
 type Parts = Vec<(&'static str, Vec<u8>)>;
 
+/// A body, its bytes field by field, who signs it and who countersigns.
+type Sample = (Body, Parts, (Use, u8), Vec<(Use, u8)>);
+
 /// One piece per field, in the order given.
 macro_rules! parts {
     ($value:expr; $($field:tt),+ $(,)?) => { vec![$((stringify!($field), $value.$field.to_bytes())),+] };
@@ -78,8 +81,8 @@ fn reading_parts(of: &Reading) -> Parts {
     ]
 }
 
-/// One body of each kind, its bytes field by field, who signs it and who countersigns.
-fn bodies() -> Vec<(Body, Parts, (Use, u8), Vec<(Use, u8)>)> {
+/// One body of each kind.
+fn bodies() -> Vec<Sample> {
     let street = Fixture::new(4);
     let (home, interval) = (home(1), street.interval(3));
     let member = (Use::Member, 1);

@@ -70,7 +70,7 @@ fn a_new_meter_is_registered_before_it_is_read_and_starts_with_a_baseline() {
     let register = street.verified(register, (Use::Member, 1), &[OPERATOR]);
     let baseline = street.read(1, 1, 0, 0);
     let next = street.read(1, 2, 40, 0);
-    street.after(17, &[register.clone()]);
+    street.after(17, &[register]);
     street.after(46, &[baseline, next]);
     street.after(60, &[]);
     assert_eq!(street.settled(1, 0).metered.unwrap().import, wh(100));
@@ -149,7 +149,7 @@ fn a_forged_signature_and_another_chain_are_refused() {
     let mut street = Fixture::new(2);
     let chain = *street.ledger.chain();
     let reading = Body::Reading { home: Some(home(1)), reading: street.record(1, -1) };
-    let entry = street.entry(reading.clone(), (Use::Reading, 1));
+    let entry = street.entry(reading, (Use::Reading, 1));
     let forged = entry.clone().sign(&chain, &key((Use::Reading, 2)).signing());
     let author = key((Use::Reading, 1)).public();
     assert_eq!(forged.verify(&chain), Err(SignatureError::Forged { key: author }));

@@ -109,7 +109,6 @@ struct Run {
 }
 
 /// The auction's input. `ranks` are the orders' nodes, `places` their places by id (`None`: as given).
-#[derive(Clone, Copy)]
 pub(super) struct Input<'a, Id> {
     pub(super) network: &'a Network,
     pub(super) orders: &'a [Order<Id>],
@@ -119,14 +118,14 @@ pub(super) struct Input<'a, Id> {
 }
 
 /// Finds what is used of every order.
-pub(super) fn solve<Id>(input: Input<'_, Id>) -> Used {
+pub(super) fn solve<Id>(input: &Input<'_, Id>) -> Used {
     let total = input.orders.iter().fold(0u64, |sum, order| sum.saturating_add(order.quantity.get()));
     // No step is larger than all orders together and one: see the supplier's.
     if total < u64::from(u32::MAX) { solve_in::<u32, Id>(input) } else { solve_in::<u64, Id>(input) }
 }
 
-fn solve_in<W: Width, Id>(input: Input<'_, Id>) -> Used {
-    let Input { network, orders, ranks, places, desk } = input;
+fn solve_in<W: Width, Id>(input: &Input<'_, Id>) -> Used {
+    let Input { network, orders, ranks, places, desk } = *input;
     let regions = Regions::of(network);
     let desk_steps = desk.map_or([None; 2], |desk| desk_steps(desk, orders.len()));
     let steps = orders.iter().zip(0u32..).map(|(order, origin)| order_step(order, origin));
@@ -410,7 +409,8 @@ impl<'a, W: Width> Curves<'a, W> {
     /// Replaces a group of several origins by two pieces of one new origin; the second begins `inside` Wh into the step
     /// at `at`.
     fn split(&mut self, rank: u32, group: Range<usize>, at: usize, inside: u64) -> usize {
-        let sum = |steps: &[Step<W>]| steps.iter().fold(0u64, |sum, step| sum.saturating_add(step.quantity.wide()));
+        let sum =
+            |steps: &[Step<W>]| steps.iter().fold(0u64, |sum, step| sum.saturating_add(step.quantity.wide()));
         let members = self.steps.get(group.clone()).unwrap_or_default();
         let lower = sum(self.steps.get(group.start..at).unwrap_or_default()).saturating_add(inside);
         let upper = sum(members).saturating_sub(lower);
@@ -434,7 +434,11 @@ impl<'a, W: Width> Curves<'a, W> {
             let Some(members) = self.members.get_mut(split.members.clone()) else { continue };
             let rank_of = |step: &Step<W>| sharing.rank_of(step.origin, first_split, &self.splits);
             members.sort_unstable_by_key(|step| (rank_of(step), sharing.place_of(step.origin)));
-            let claim = |step: &Step<W>| Claim { rank: rank_of(step), origin: step.origin, energy: step.quantity.wide() };
+            let claim = |step: &Step<W>| Claim {
+                rank: rank_of(step),
+                origin: step.origin,
+                energy: step.quantity.wide(),
+            };
             let claims: Vec<Claim> = members.iter().map(claim).collect();
             share(sharing.network, split.rank, &claims, amount, &mut self.used);
         }

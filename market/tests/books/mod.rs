@@ -44,6 +44,19 @@ impl Market {
         self.orders.iter().map(order).collect()
     }
 
+    /// The same market with every energy `factor` times as large.
+    pub fn scaled(mut self, factor: u64) -> Self {
+        let scale = |energy: &mut WattHours| *energy = WattHours::new(energy.get() * factor);
+        for node in &mut self.nodes {
+            node.up.iter_mut().chain(&mut node.down).for_each(scale);
+        }
+        self.orders.iter_mut().for_each(|order| order.quantity *= factor);
+        if let Some(supplier) = &mut self.supplier {
+            supplier.import_limit.iter_mut().chain(&mut supplier.export_limit).for_each(scale);
+        }
+        self
+    }
+
     /// The same market with its lists in another sequence.
     pub fn shuffled(&self, seed: u64) -> Self {
         let mut market = self.clone();

@@ -204,9 +204,11 @@ fn pro_rata(amount: i64, claims: &[i64]) -> Vec<i64> {
     if total == 0 {
         return vec![0; claims.len()];
     }
-    let mut shares: Vec<i64> = claims.iter().map(|claim| amount * claim / total).collect();
+    let product = |claim: i64| i128::from(amount) * i128::from(claim);
+    let share = |claim: &i64| i64::try_from(product(*claim) / i128::from(total)).unwrap();
+    let mut shares: Vec<i64> = claims.iter().map(share).collect();
     let mut order: Vec<usize> = (0..claims.len()).collect();
-    order.sort_by_key(|it| std::cmp::Reverse(amount * claims[*it] % total));
+    order.sort_by_key(|it| std::cmp::Reverse(product(claims[*it]) % i128::from(total)));
     let left = amount - shares.iter().sum::<i64>();
     order.into_iter().take(usize::try_from(left).unwrap()).for_each(|it| shares[it] += 1);
     shares

@@ -16,12 +16,13 @@ use std::future::Future;
 
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{Cli, Command, ConfigCommand, DemoArgs, Exit, LedgerCommand, Output};
+use crate::cli::{BenchCommand, Cli, Command, ConfigCommand, DemoArgs, Exit, LedgerCommand, Output};
 use crate::config::{self, report::Report};
 use crate::identity::{IdentityError, MembershipError};
 
 /// Chatty parts of the program that are only heard when they warn.
-const QUIET: &str = "libp2p=warn,multistream_select=warn,yamux=warn,arc_malachitebft=warn,hyper=warn";
+const QUIET: &str =
+    "libp2p=warn,libp2p_gossipsub=error,multistream_select=warn,yamux=warn,arc_malachitebft=warn,hyper=warn";
 
 /// Why a command could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +101,13 @@ pub fn dispatch(cli: Cli) -> Result<Exit, CommandError> {
         Command::Config(ConfigCommand::Default) => {
             out::text(config::SAMPLE);
             Ok(Exit::Ok)
+        }
+        Command::Bench(BenchCommand::Ledger(args)) => {
+            start_log("warn")?;
+            let ended = block_on(crate::bench::run_ledger(&args, output))?;
+            ended
+                .map(|()| Exit::Ok)
+                .map_err(|error| CommandError::failed(format!("the bench failed: {error:#}")))
         }
     }
 }

@@ -82,7 +82,7 @@ fn print(status: &Status) {
     let sync = if status.syncing { ", syncing" } else { "" };
     let rows = [
         ("community", format!("{} (chain {})", status.name, status.chain)),
-        ("home", format!("{}, {role}, {} delegates", status.home, status.delegates)),
+        ("home", format!("{}, {role}; delegates: {}", status.home, status.delegates)),
         ("market time", format!("{} (speed {})", status.market_time, status.speed)),
         ("height", format!("{} at {}{sync}", status.height, status.head_time)),
         ("finality", finality),

@@ -7,17 +7,18 @@
 pub mod dataset;
 mod drive;
 mod street;
-mod summary;
+pub mod summary;
 mod view;
 
-use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Context;
 
 use crate::cli::{DemoArgs, Output};
+use crate::folder::Folder;
 use dataset::Dataset;
 use street::Street;
+pub(crate) use summary::proc_figure;
 
 /// Runs the demo until its day is over or somebody interrupts it.
 ///
@@ -29,10 +30,10 @@ pub async fn run(args: &DemoArgs, output: Output) -> anyhow::Result<()> {
         Some(folder) => Dataset::load(folder).context("the data set cannot be used")?,
         None => Dataset::builtin().context("the built-in data set is damaged")?,
     };
-    let folder = Folder::new(args.data_dir.as_deref())?;
+    let folder = Folder::new("demo", args.data_dir.as_deref())?;
     let mut view = view::View::new(output, args);
     view.starting();
-    let street = Street::start(&dataset, args, &folder.path, started).await?;
+    let street = Street::start(&dataset, args, folder.path(), started).await?;
     view.introduce(&street)?;
     let ending = drive::drive(&street, args, &mut view).await;
     let exported = street.stop().await?;
@@ -43,34 +44,4 @@ pub async fn run(args: &DemoArgs, output: Output) -> anyhow::Result<()> {
     }
     view.finish(&summary)?;
     summary.verdict()
-}
-
-/// Where the homes keep their files: a folder of the user's, or one that is removed at the end.
-struct Folder {
-    path: PathBuf,
-    temporary: bool,
-}
-
-impl Folder {
-    fn new(wanted: Option<&std::path::Path>) -> anyhow::Result<Self> {
-        let temporary = wanted.is_none();
-        let path = match wanted {
-            Some(path) => path.to_owned(),
-            None => std::env::temp_dir().join(format!("commonwatt-demo-{}", std::process::id())),
-        };
-        if path.exists() && std::fs::read_dir(&path).is_ok_and(|mut files| files.next().is_some()) {
-            anyhow::bail!("{} is not empty; a demo begins with a new folder", path.display());
-        }
-        crate::identity::make_private_dir(&path)?;
-        Ok(Self { path, temporary })
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if self.temporary {
-            // A leftover in the system's temporary folder is no reason to fail at the end.
-            let _ = std::fs::remove_dir_all(&self.path);
-        }
-    }
 }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use energy::{Balance, HomeId, Interval, MeterSerial, Mtu, Price, WattHours};
 use ledger::{
-    Admission, Caps, Delegate, DemoClock, Forward, Genesis, GenesisMember, MeterRegistration, PublicKey, Roles,
-    RootMeter, TariffPoint,
+    Admission, Caps, Delegate, DemoClock, Forward, Genesis, GenesisMember, MeterRegistration, PublicKey,
+    Roles, RootMeter, TariffPoint,
 };
 use market::SupplierLeg;
 use meter::simulator::SimulatedMeter;
@@ -32,6 +32,9 @@ const DEPOSIT: Balance = Balance::new(1_000_000_000_000);
 const SUPPLIER_CREDIT: Balance = Balance::new(10_000_000_000_000);
 /// Blocks follow each other no faster than this in the demo, in ms.
 const BLOCK_INTERVAL_MS: u64 = 200;
+/// Serial numbers of the simulated meters.
+const FIRST_SERIAL: usize = 1_000_001;
+const ROOT_SERIAL: &str = "9000000";
 const METER_TIMEOUT: Duration = Duration::from_millis(500);
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -116,6 +119,32 @@ fn demo_profile() -> &'static Profile {
     &Profile::builtin()[0]
 }
 
+/// What a home needs before its node can start.
+struct Part {
+    home: DemoHome,
+    identity: Identity,
+    meter: Simulated,
+    data_dir: PathBuf,
+}
+
+impl Part {
+    async fn prepare(
+        dataset: &Dataset,
+        season: dataset::Season,
+        (position, home): (usize, DemoHome),
+        folder: &Path,
+        stop: &watch::Sender<bool>,
+    ) -> anyhow::Result<Self> {
+        let profile = dataset.profile(season, &home.id)?;
+        let serial = (FIRST_SERIAL + position).to_string();
+        let starts = (home.import_start, home.export_start);
+        let meter = Simulated::start(serial, &profile, starts, stop).await?;
+        let data_dir = folder.join(home.id.as_str());
+        let identity = Identity::create(&data_dir)?;
+        Ok(Self { home, identity, meter, data_dir })
+    }
+}
+
 impl Street {
     /// Sets up keys, genesis and meters, and starts one node after the other.
     pub async fn start(
@@ -128,75 +157,68 @@ impl Street {
             crate::cli::Season::Summer => dataset::Season::Summer,
             crate::cli::Season::Winter => dataset::Season::Winter,
         };
-        let demo_homes = dataset.homes_for_demo(usize::try_from(args.homes)?)?;
+        let homes = dataset.homes_for_demo(usize::try_from(args.homes)?)?;
         let (stop_meters, _) = watch::channel(false);
-        let root_profile = dataset.root_meter(season, &demo_homes)?;
+        let profile = dataset.root_meter(season, &homes)?;
         let zero = (WattHours::ZERO, WattHours::ZERO);
-        let root = Simulated::start("9000000".to_owned(), &root_profile, zero, &stop_meters).await?;
+        let root = Simulated::start(ROOT_SERIAL.to_owned(), &profile, zero, &stop_meters).await?;
         let mut parts = Vec::new();
-        for (position, home) in demo_homes.into_iter().enumerate() {
-            let profile = dataset.profile(season, &home.id)?;
-            let serial = (1_000_001 + position).to_string();
-            let starts = (home.import_start, home.export_start);
-            let meter = Simulated::start(serial, &profile, starts, &stop_meters).await?;
-            let data_dir = folder.join(home.id.as_str());
-            let identity = Identity::create(&data_dir)?;
-            parts.push((home, identity, meter, data_dir));
+        for home in homes.into_iter().enumerate() {
+            parts.push(Part::prepare(dataset, season, home, folder, &stop_meters).await?);
         }
         let roles = RoleKeys::create(&folder.join("roles"))?;
         let first = season.first_interval();
         let genesis = genesis(dataset, args, first, &parts, &root, &roles)?;
-        let clock = Arc::new(HeldClock::new(first.start(), args.speed));
-        let intervals = root.states.len();
+        std::fs::write(folder.join("genesis.toml"), crate::genesis_file::render(&genesis))?;
         let mut street = Self {
             genesis,
-            clock,
+            clock: Arc::new(HeldClock::new(first.start(), args.speed)),
             first,
-            intervals,
+            intervals: root.states.len(),
             homes: Vec::new(),
             neighbourhood: folder.join("neighbourhood.json"),
             root,
             stop_meters,
         };
-        for (position, (home, identity, meter, data_dir)) in parts.into_iter().enumerate() {
-            let root_key = (position == 0).then(|| roles.root_meter.clone());
-            let port = args.port_base.map_or(0, |base| base.saturating_add(u16::try_from(position).unwrap_or(0)));
-            let setup = street.setup(&home, identity, &meter, data_dir, root_key, port, started)?;
-            let node =
-                start(setup).await.with_context(|| format!("the node of {} cannot start", home.id))?;
-            street.homes.push(Household { home, node, meter });
+        for part in parts {
+            street.start_node(part, &roles, args.port_base, started).await?;
         }
         street.write_neighbourhood()?;
         Ok(street)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "every one is a different thing of this one home")]
-    fn setup(
-        &self,
-        home: &DemoHome,
-        identity: Identity,
-        meter: &Simulated,
-        data_dir: PathBuf,
-        root_key: Option<ed25519_dalek::SigningKey>,
-        api_port: u16,
+    /// Starts the next home's node. The first one reads the root meter as well.
+    async fn start_node(
+        &mut self,
+        part: Part,
+        roles: &RoleKeys,
+        port_base: Option<u16>,
         started: Instant,
-    ) -> anyhow::Result<NodeSetup> {
-        Ok(NodeSetup {
+    ) -> anyhow::Result<()> {
+        let Part { home, identity, meter, data_dir } = part;
+        let position = self.homes.len();
+        let port = port_base.map_or(0, |base| base.saturating_add(u16::try_from(position).unwrap_or(0)));
+        let root = RootMeterSetup { meter: self.root.config(), key: roles.root_meter.clone() };
+        let delegates = self.homes.iter().take(self.genesis.delegates.len());
+        let setup = NodeSetup {
             home: home.id.clone(),
             data_dir,
             identity,
             genesis: self.genesis.clone(),
             clock: self.clock.clone(),
             listen: vec!["/ip4/127.0.0.1/tcp/0".parse()?],
-            // Each node dials those that stand already, so that the last one is connected with all.
-            peers: self.homes.iter().flat_map(|other| other.node.addresses.clone()).collect(),
+            // Each node dials the delegates that stand already; members tell each other of the rest.
+            peers: delegates.flat_map(|other| other.node.addresses.clone()).collect(),
             mdns: false,
-            api_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, api_port)),
+            api_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
             meter: Some(meter.config()),
-            root_meter: root_key.map(|key| RootMeterSetup { meter: self.root.config(), key }),
+            root_meter: (position == 0).then_some(root),
             consensus: ConsensusSettings { min_block_interval_ms: BLOCK_INTERVAL_MS, ..Default::default() },
             started,
-        })
+        };
+        let node = start(setup).await.with_context(|| format!("the node of {} cannot start", home.id))?;
+        self.homes.push(Household { home, node, meter });
+        Ok(())
     }
 
     /// Every meter shows the end of the `position`-th interval of the day.
@@ -220,7 +242,10 @@ impl Street {
                 serde_json::json!({ "home": home.home.id.as_str(), "url": url, "token": home.node.token })
             })
             .collect();
-        crate::identity::write_private(&self.neighbourhood, serde_json::to_string_pretty(&homes)?.as_bytes())?;
+        crate::identity::write_private(
+            &self.neighbourhood,
+            serde_json::to_string_pretty(&homes)?.as_bytes(),
+        )?;
         Ok(())
     }
 
@@ -289,7 +314,7 @@ fn genesis(
     dataset: &Dataset,
     args: &DemoArgs,
     first: Interval,
-    parts: &[(DemoHome, Identity, Simulated, PathBuf)],
+    parts: &[Part],
     root: &Simulated,
     roles: &RoleKeys,
 ) -> anyhow::Result<Genesis> {
@@ -300,13 +325,13 @@ fn genesis(
         profile_hash: profile.hash(),
         quantum: profile.quantum(),
     };
-    let member = |(home, identity, meter, _): &(DemoHome, Identity, Simulated, PathBuf)| GenesisMember {
+    let member = |part: &Part| GenesisMember {
         admission: Admission {
-            home: home.id.clone(),
-            owner: home.id.to_string(),
-            node: home.node.clone(),
-            keys: identity.keys(),
-            meter: registration(&meter.serial),
+            home: part.home.id.clone(),
+            owner: part.home.id.to_string(),
+            node: part.home.node.clone(),
+            keys: part.identity.keys(),
+            meter: registration(&part.meter.serial),
         },
         deposit: DEPOSIT,
     };
@@ -341,7 +366,7 @@ fn genesis(
         delegates: parts
             .iter()
             .take(seats)
-            .map(|(home, identity, _, _)| Delegate { key: identity.consensus_public(), home: home.id.clone() })
+            .map(|part| Delegate { key: part.identity.consensus_public(), home: part.home.id.clone() })
             .collect(),
     };
     genesis.validate()?;

@@ -84,7 +84,8 @@ impl Percentiles {
     #[must_use]
     pub fn of(mut samples: Vec<u64>) -> Self {
         samples.sort_unstable();
-        let rank = |percent: usize| samples.get((samples.len() * percent).div_ceil(100).checked_sub(1)?).copied();
+        let rank =
+            |percent: usize| samples.get((samples.len() * percent).div_ceil(100).checked_sub(1)?).copied();
         Self { p50: rank(50), p99: rank(99) }
     }
 }
@@ -118,11 +119,10 @@ pub fn sum_up(stopped: &Stopped, started: Instant) -> anyhow::Result<Summary> {
     let day = Day::of(stopped.first);
     let energy = day.energy(&db)?;
     let seats = stopped.genesis.delegates.len();
-    let (blocks, entries) = db.query_row(
-        "SELECT count(*), coalesce(sum(entry_count), 0) FROM block",
-        [],
-        |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)),
-    )?;
+    let (blocks, entries) =
+        db.query_row("SELECT count(*), coalesce(sum(entry_count), 0) FROM block", [], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+        })?;
     Ok(Summary {
         schema_version: 1,
         homes: stopped.nodes.len(),
@@ -173,7 +173,8 @@ impl Day {
 
     /// Import, export, matched, from the supplier, to the supplier.
     fn energy(&self, db: &Connection) -> anyhow::Result<[i64; 5]> {
-        let sql = "SELECT coalesce(sum(import_wh), 0), coalesce(sum(export_wh), 0), coalesce(sum(sold_wh), 0),
+        let sql =
+            "SELECT coalesce(sum(import_wh), 0), coalesce(sum(export_wh), 0), coalesce(sum(sold_wh), 0),
                    coalesce(sum(supplier_import_wh), 0), coalesce(sum(supplier_export_wh), 0)
                    FROM settlement WHERE interval_ms >= ?1 AND interval_ms < ?2";
         Ok(db.query_row(sql, params![self.from, self.until], |row| {
@@ -191,7 +192,8 @@ impl Day {
         let sql = "SELECT home, sum(amount_n - baseline_n) FROM settlement
                    WHERE interval_ms >= ?1 AND interval_ms < ?2 GROUP BY home ORDER BY home";
         let mut statement = db.prepare(sql)?;
-        let rows = statement.query_map(params![self.from, self.until], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let rows =
+            statement.query_map(params![self.from, self.until], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let homes = rows.collect::<Result<BTreeMap<String, i64>, _>>()?;
         Ok(Saved { total: homes.values().sum(), homes })
     }
@@ -202,7 +204,8 @@ fn roots_equal(stopped: &Stopped) -> anyhow::Result<bool> {
     let dbs = stopped.nodes.iter().map(|(_, path)| open(path)).collect::<Result<Vec<_>, _>>()?;
     let mut common = i64::MAX;
     for db in &dbs {
-        common = common.min(db.query_row("SELECT coalesce(max(height), 0) FROM block", [], |row| row.get(0))?);
+        common =
+            common.min(db.query_row("SELECT coalesce(max(height), 0) FROM block", [], |row| row.get(0))?);
     }
     let mut ids = Vec::new();
     for db in &dbs {

@@ -38,7 +38,14 @@ impl View {
     /// Nothing shown yet.
     #[must_use]
     pub fn new(output: Output, args: &DemoArgs) -> Self {
-        Self { output, homes: args.homes, speed: args.speed, once: args.once, reader: None, shown_ms: i64::MIN }
+        Self {
+            output,
+            homes: args.homes,
+            speed: args.speed,
+            once: args.once,
+            reader: None,
+            shown_ms: i64::MIN,
+        }
     }
 
     /// Before anything stands.
@@ -172,31 +179,39 @@ fn text_of(summary: &Summary) -> String {
     let mut line = |name: &str, value: String| out.push_str(&format!("  {name:<28}{value}\n"));
     line("homes", summary.homes.to_string());
     line("intervals settled", format!("{} of {}", summary.intervals_settled, summary.intervals));
-    line("metered", format!(
-        "{} kWh imported, {} kWh exported",
-        kwh(summary.metered_import_wh),
-        kwh(summary.metered_export_wh)
-    ));
-    line("from neighbour to neighbour", format!(
-        "{} kWh: {} % of what was exported, {} % of what was imported",
-        kwh(summary.matched_wh),
-        share(summary.matched_wh, summary.metered_export_wh),
-        share(summary.matched_wh, summary.metered_import_wh)
-    ));
-    line("supplier", format!(
-        "{} kWh taken, {} kWh given",
-        kwh(summary.supplier_import_wh),
-        kwh(summary.supplier_export_wh)
-    ));
+    line(
+        "metered",
+        format!(
+            "{} kWh imported, {} kWh exported",
+            kwh(summary.metered_import_wh),
+            kwh(summary.metered_export_wh)
+        ),
+    );
+    line(
+        "from neighbour to neighbour",
+        format!(
+            "{} kWh: {} % of what was exported, {} % of what was imported",
+            kwh(summary.matched_wh),
+            share(summary.matched_wh, summary.metered_export_wh),
+            share(summary.matched_wh, summary.metered_import_wh)
+        ),
+    );
+    line(
+        "supplier",
+        format!(
+            "{} kWh taken, {} kWh given",
+            kwh(summary.supplier_import_wh),
+            kwh(summary.supplier_export_wh)
+        ),
+    );
     line("network losses", summary.losses_wh.map_or("unknown".to_owned(), |wh| format!("{} kWh", kwh(wh))));
     line("saved against supplier-only", format!("{} {}", amount(summary.saved_n.total), summary.currency));
     let figure = |ms: Option<u64>| ms.map_or("--".to_owned(), |ms| format!("{ms} ms"));
     line("blocks", format!("{} with {} entries", summary.blocks, summary.entries));
-    line("finality", format!(
-        "p50 {}, p99 {}",
-        figure(summary.finality_ms.p50),
-        figure(summary.finality_ms.p99)
-    ));
+    line(
+        "finality",
+        format!("p50 {}, p99 {}", figure(summary.finality_ms.p50), figure(summary.finality_ms.p99)),
+    );
     let mib = |bytes: Option<u64>| bytes.map_or("--".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
     line("all nodes at the same state", yes(summary.roots_equal));
     line("money and energy add up", yes(summary.invariants_hold));

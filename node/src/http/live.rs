@@ -222,6 +222,12 @@ impl Live {
         self.lock().listeners = None;
     }
 
+    /// True once the node is stopping: whoever keeps this up to date may end.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.lock().listeners.is_none()
+    }
+
     /// The connected peers.
     #[must_use]
     pub fn peers(&self) -> Vec<Peer> {
@@ -347,8 +353,9 @@ mod tests {
         let kept = live.listen(Some(0)).unwrap().missed;
         assert_eq!((kept.len(), kept[0].id), (EVENTS_KEPT, 46));
         assert!(live.listen(None).unwrap().missed.is_empty(), "a new listener starts now");
+        assert!(!live.is_closed());
         live.close();
-        assert!(live.listen(None).is_none());
+        assert!(live.is_closed() && live.listen(None).is_none());
         assert!(matches!(listening.following.try_recv(), Err(broadcast::error::TryRecvError::Closed)));
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use api::Today;
 use axum::extract::{Query, State};
 use axum::http::header::{self, HeaderMap, HeaderValue};
 use axum::http::{StatusCode, Uri};
@@ -127,8 +128,7 @@ async fn show(
 }
 
 async fn view(served: &Served, query: &PageQuery, language: Language) -> Result<View, ApiError> {
-    let bounds = served.day_bounds(query.day.as_deref())?;
-    let today = routes::day_of(served, bounds).await?;
+    let (bounds, today) = shown_day(served, query.day.as_deref()).await?;
     let home = served.state.home.to_string();
     let balance = served.database.ask(move |db| database::balance(db, &home)).await?;
     let (claim_n, _) = served.state.live.obligations();
@@ -143,6 +143,18 @@ async fn view(served: &Served, query: &PageQuery, language: Language) -> Result<
         other_days: other_days(served, bounds, running),
         assets: ASSETS.clone(),
     })
+}
+
+/// The day asked for, else the running one; shortly after midnight, while nothing of it is settled, the day before.
+async fn shown_day(served: &Served, asked: Option<&str>) -> Result<(DayBounds, Today), ApiError> {
+    let bounds = served.day_bounds(asked)?;
+    let today = routes::day_of(served, bounds).await?;
+    if asked.is_some() || today.intervals_settled > 0 {
+        return Ok((bounds, today));
+    }
+    let before = DayBounds::containing(bounds.start.minus_ms(1), served.state.utc_offset_minutes);
+    let yesterday = routes::day_of(served, before).await?;
+    Ok(if yesterday.intervals_settled > 0 { (before, yesterday) } else { (bounds, today) })
 }
 
 /// The day before, and the day after if it has begun.

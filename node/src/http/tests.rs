@@ -298,6 +298,22 @@ async fn the_day_before_is_one_link_away() {
 }
 
 #[tokio::test]
+async fn after_midnight_the_day_before_stays_until_something_is_settled() {
+    let folder = tempfile::tempdir().unwrap();
+    fill(&folder.path().join("ledger.db"), 12, &[SOLD_AT_NOON]);
+    let node = Node::start_at(folder, "2016-06-14T00:10:00Z").await;
+    let page = node.page("/?lang=en").await.text().await.unwrap();
+    assert!(page.contains("2016-06-13") && page.contains("Sold 0.40") && !page.contains("Today"), "{page}");
+    let asked = node.page("/?lang=en&day=2016-06-14").await.text().await.unwrap();
+    assert!(asked.contains("No interval of this day is settled yet.") && asked.contains("Today"));
+    assert_eq!(
+        node.client().today(true).await.unwrap().intervals_settled,
+        0,
+        "the API answers what it was asked"
+    );
+}
+
+#[tokio::test]
 async fn power_without_a_value_is_a_dash_and_never_a_zero() {
     let node = Node::start().await;
     let unknown = node.page("/today?lang=en").await.text().await.unwrap();

@@ -88,7 +88,7 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often an empty frame is sent to measure the round trip and to notice a peer that vanished without a word.
-pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How often one of the peers is asked where the other members listen.
 pub(super) const RECORDS_INTERVAL: Duration = Duration::from_secs(10);

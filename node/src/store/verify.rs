@@ -523,7 +523,7 @@ mod tests {
             std::fs::write(&stored.path, bytes).unwrap();
             match stored.verify() {
                 Ok(_) => {
-                    assert!(dump(&stored.path).unwrap() == whole, "byte {position} changed something unseen")
+                    assert!(dump(&stored.path).unwrap() == whole, "byte {position} changed something unseen");
                 }
                 Err(_) => found += 1,
             }

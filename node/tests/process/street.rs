@@ -12,8 +12,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use energy::{Balance, HomeId, Interval, MeterSerial, Mtu, NodeId, Price, Timestamp, WattHours};
 use ledger::{
-    Admission, Caps, Delegate, DemoClock, Forward, Genesis, GenesisMember, MeterRegistration, PublicKey, Roles,
-    TariffPoint,
+    Admission, Caps, Delegate, DemoClock, Forward, Genesis, GenesisMember, MeterRegistration, PublicKey,
+    Roles, TariffPoint,
 };
 use market::{NodeSpec, SupplierLeg};
 use meter::Profile;
@@ -75,7 +75,8 @@ impl Street {
     /// Starts `homes` nodes, the first `seats` of them delegates.
     pub fn start(name: &str, homes: usize, seats: usize) -> Self {
         let folder = fresh_folder(name);
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let wall_origin = unix_ms() + HEAD_START_MS;
         let mut houses = Vec::new();
         let mut parts = Vec::new();
@@ -90,9 +91,11 @@ impl Street {
         }
         let genesis = genesis(&folder, &parts, seats, wall_origin);
         fs::write(folder.join("genesis.toml"), genesis_file::render(&genesis)).unwrap();
-        let peers: Vec<String> = parts.iter().map(|(_, identity, _, _, port)| peer(identity, *port)).collect();
+        let peers: Vec<String> =
+            parts.iter().map(|(_, identity, _, _, port)| peer(identity, *port)).collect();
         for (house, (_, _, _, meter, port)) in houses.iter().zip(&parts) {
-            fs::write(house.folder.join("commonwatt.toml"), config(&house.name, *meter, *port, &peers)).unwrap();
+            fs::write(house.folder.join("commonwatt.toml"), config(&house.name, *meter, *port, &peers))
+                .unwrap();
         }
         let meters_stop = Arc::new(AtomicBool::new(false));
         let latched = houses.iter().map(|house| house.meter.clone()).collect();
@@ -235,10 +238,15 @@ impl Street {
     pub fn assert_no_interval_missed(&self, position: usize) {
         let db = self.db(position).unwrap();
         let mut statement = db.prepare("SELECT start_ms FROM interval ORDER BY start_ms").unwrap();
-        let starts: Vec<i64> = statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        let starts: Vec<i64> =
+            statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
         let origin = i64::try_from(Timestamp::parse(ORIGIN).unwrap().unix_ms()).unwrap();
         for (number, start) in starts.iter().enumerate() {
-            assert_eq!(*start, origin + i64::try_from(number).unwrap() * 300_000, "interval {number} is missing");
+            assert_eq!(
+                *start,
+                origin + i64::try_from(number).unwrap() * 300_000,
+                "interval {number} is missing"
+            );
         }
     }
 
@@ -258,7 +266,8 @@ impl Street {
     pub fn assert_never_without_a_reading(&self, position: usize, homes: &[&str]) {
         let db = self.db(position).unwrap();
         for home in homes {
-            let sql = "SELECT count(*) FROM settlement WHERE home = ?1 AND kind = 'settled' AND import_wh IS NULL";
+            let sql =
+                "SELECT count(*) FROM settlement WHERE home = ?1 AND kind = 'settled' AND import_wh IS NULL";
             let without: i64 = db.query_row(sql, [home], |row| row.get(0)).unwrap();
             assert_eq!(without, 0, "{home} was settled without a reading");
         }
@@ -387,7 +396,11 @@ fn genesis(folder: &Path, parts: &[Parts], seats: usize, wall_origin: u64) -> Ge
         forward: Forward::Off,
         supplier_leg: SupplierLeg::Ledger,
         supplier_credit: Balance::new(1_000_000_000_000),
-        network: vec![node("grid", None, 0), node("lv", Some("grid"), 40_000), node("f1", Some("lv"), 10_000)],
+        network: vec![
+            node("grid", None, 0),
+            node("lv", Some("grid"), 40_000),
+            node("f1", Some("lv"), 10_000),
+        ],
         tariff: TariffPoint { import_price: Price::new(250_000), export_price: Price::new(80_000) },
         caps: Caps {
             price_min: Price::ZERO,

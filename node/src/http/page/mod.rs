@@ -67,7 +67,7 @@ pub fn main(view: &View) -> Markup {
     html! {
         @if view.status.syncing { p.notice role="status" { (texts.syncing) } }
         (headline(view, texts))
-        (figures_row(view, texts))
+        @if view.today.intervals_settled > 0 { (figures_row(view, texts)) }
         (charts(view, texts))
         @if let Some(latest) = &view.today.latest { (latest_interval(view, latest, texts)) }
         (state(view, texts))
@@ -175,17 +175,15 @@ fn figures_row(view: &View, texts: &Texts) -> Markup {
                 div { dt { (texts.paid) } dd { (money(today.paid_n)) } }
                 div.saved { dt { (texts.saved) } dd { @if today.saved_n < 0 { "−" } (money(today.saved_n)) } }
             }
-            @if today.intervals_settled > 0 {
-                details #how-day {
-                    summary { (texts.how_computed) }
-                    h3 { (texts.with_neighbours) }
-                    (computation(&today.lines, today.amount_n, &today.currency, texts))
-                    h3 { (texts.supplier_alone) }
-                    (computation(&today.baseline_lines, today.baseline_n, &today.currency, texts))
-                    p.difference {
-                        span { (texts.difference) }
-                        span.exact { (figures::money_exact(today.saved_n, &today.currency)) }
-                    }
+            details #how-day {
+                summary { (texts.how_computed) }
+                h2.step { (texts.with_neighbours) }
+                (computation(&today.lines, today.amount_n, &today.currency, texts))
+                h2.step { (texts.supplier_alone) }
+                (computation(&today.baseline_lines, today.baseline_n, &today.currency, texts))
+                p.difference {
+                    span { (texts.difference) }
+                    span.exact { (figures::money_exact(today.saved_n, &today.currency)) }
                 }
             }
         }
@@ -236,7 +234,7 @@ fn charts(view: &View, texts: &Texts) -> Markup {
         return html! {};
     }
     html! {
-        section.card {
+        section.card.charts {
             h2 { (texts.energy_chart) }
             (chart::energy(today, texts, view.utc_offset_minutes))
             p.legend {

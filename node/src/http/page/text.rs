@@ -143,7 +143,7 @@ catalogue! {
     meter_uncertain: "读数存疑", "values uncertain";
     meter_silent: "没有应答：请检查电表的接线和电源", "no answer: check the meter's cable and power";
     meter_starting: "正在连接", "connecting";
-    account: "账户余额", "Account balance";
+    account: "账户余额", "Account";
     account_claim: "欠供电公司 {0}", "Owed to the supplier: {0}";
     ledger: "账本", "Ledger";
     block: "区块 {0}", "Block {0}";

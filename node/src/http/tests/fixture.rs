@@ -100,8 +100,14 @@ impl Node {
         Self::start_in(folder).await
     }
 
-    /// A node over what is in `folder`.
+    /// A node over what is in `folder`, shortly before one o'clock.
     pub async fn start_in(folder: TempDir) -> Self {
+        Self::start_at(folder, "2016-06-13T12:50:00Z").await
+    }
+
+    /// A node over what is in `folder`, at a market time.
+    pub async fn start_at(folder: TempDir, market_time: &str) -> Self {
+        let market_time = Timestamp::parse(market_time).unwrap();
         let live = Live::new(About {
             name: "Lane <East>".to_owned(),
             home: HomeId::new("h001").unwrap(),
@@ -109,7 +115,7 @@ impl Node {
             currency: "CNY".to_owned(),
             mtu: Mtu::Min15,
             speed: 1,
-            market_time: Box::new(|| Timestamp::parse("2016-06-13T12:50:00Z").unwrap()),
+            market_time: Box::new(move || market_time),
         });
         live.set_role(Role { delegate: true, delegates: 7, syncing: false });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
