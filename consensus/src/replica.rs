@@ -27,6 +27,7 @@ use crate::message::{Message, SignedProposal, Statement};
 use crate::tendermint::Tendermint;
 
 use catching_up::CatchingUp;
+pub use entries::NUMBER_ON_LEDGER;
 use recovery::Standing;
 
 /// The log is written anew once it has grown by so much, in bytes.

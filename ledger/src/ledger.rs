@@ -107,7 +107,8 @@ impl Ledger {
         Ok(Self { chain, height: 0, head, tree: Frontier::new(), state_root, state: step.state })
     }
 
-    /// Takes up a snapshot of the same chain.
+    /// Takes up a snapshot of the same chain. It proves itself only in so far as its state has the root it says; that height,
+    /// head, tree and state root are the chain's is for the caller to compare with a certified header.
     ///
     /// # Errors
     /// [`SnapshotError`]: damaged, of another chain, or with another root than it says.
@@ -483,7 +484,7 @@ fn first_salt(chain: &Chain, home: &HomeId) -> crate::crypto::Salt {
 
 /// Sum of all accounts but the counter-account of deposits: what the bank must hold.
 #[must_use]
-pub fn money_of_members(ledger: &Ledger) -> Money {
+pub fn money_on_accounts(ledger: &Ledger) -> Money {
     ledger
         .state
         .accounts

@@ -1,4 +1,17 @@
 //! The ledger: what is signed, who has what, and which block says so.
+//!
+//! An [`Entry`] is signed by who is answerable for it and checked once ([`SignedEntry::verify`]). A [`Ledger`] is the state
+//! after some block: [`Ledger::propose`] makes the next block from what is valid, [`Ledger::execute`] carries one out as
+//! every other delegate does and compares every commitment of its header. Both apply the entries in order and then do what
+//! market time has made due: gates are cleared, intervals settled. So a proposer can neither choose nor misstate a price.
+//!
+//! Every entry and every [`Outcome`] is a [`Leaf`] of one append-only [`tree`]; what concerns a person is sealed there.
+//! What must always hold is checked after every block ([`Ledger::check_invariants`]): accounts sum to zero, no member is
+//! below zero, every metered Wh is settled once or waits. Whatever an entry says, it must not be able to break that for
+//! everybody else: energy, money, prices and lists are bounded where they come in.
+//!
+//! What is deliberately absent: I/O, a clock, randomness, floating point, unordered maps. Time, signatures and salts come in
+//! with entries and blocks.
 #![cfg_attr(
     not(test),
     deny(
@@ -30,7 +43,7 @@ pub use crypto::{Hash32, PublicKey, Salt, Signature};
 pub use entry::*;
 pub use error::{BlockError, EntryError, InvariantError, SnapshotError};
 pub use genesis::*;
-pub use ledger::{Executed, HEARTBEAT_MS, Ledger, Proposed, money_of_members};
+pub use ledger::{Executed, HEARTBEAT_MS, Ledger, Proposed, money_on_accounts};
 pub use outcome::*;
 pub use settle::sum_by_account;
 pub use state::{Member, MeterState};

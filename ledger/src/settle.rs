@@ -332,6 +332,7 @@ impl Step {
         interval: Interval,
         import_delta: i64,
         export_delta: i64,
+        salt: Salt,
     ) -> Result<(), EntryError> {
         let tariff = self.state.tariff_at(interval);
         let home = self.input(interval, home, None, Position::default())?;
@@ -354,8 +355,8 @@ impl Step {
             baseline: amount,
             claim,
             quality: None,
-            // The same home and interval can be corrected more than once: the leaf's place tells them apart.
-            salt: derived_salt(&home.salt.0, interval, OutcomeKind::Correction as u8),
+            // The same home and interval can be corrected more than once, each time by an entry with a salt of its own.
+            salt: derived_salt(&salt.0, interval, OutcomeKind::Correction as u8),
         };
         self.outcomes.push(Outcome::Home(outcome));
         Ok(())

@@ -158,9 +158,7 @@ async fn offer(nodes: &[RunningNode], load: Vec<Vec<u8>>, rate: u32) {
         for _ in 0..slice {
             let Some((number, entry)) = waiting.next() else { return };
             let node = &nodes[number % nodes.len()];
-            while !node.engine.tell(Command::Submit(entry.clone())) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            node.engine.tell(Command::Submit(entry)).await;
         }
     }
 }

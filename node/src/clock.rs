@@ -3,11 +3,15 @@
 //! In production they are the same clock. A demo chain's market time runs faster, and in `demo` it can be held at an
 //! instant until the neighbourhood is ready to go on: a slow machine is slower, never wrong.
 
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use energy::Timestamp;
+use energy::{ClockQuality, Timestamp};
 use ledger::DemoClock;
+
+/// systemd-timesyncd makes this file when it has synchronised the clock (systemd-timesyncd.service(8)).
+const TIME_IS_SYNCED: &str = "/run/systemd/timesync/synchronized";
 
 /// What a node asks the time of.
 pub trait Clock: Send + Sync + 'static {
@@ -16,6 +20,9 @@ pub trait Clock: Send + Sync + 'static {
 
     /// Market milliseconds per wall millisecond; 1 in production.
     fn speed(&self) -> u32;
+
+    /// How far this clock can be trusted.
+    fn quality(&self) -> ClockQuality;
 
     /// Wall time until market time `at`, if nothing holds the clock; zero if it has passed.
     fn wall_until(&self, at: Timestamp) -> Duration {
@@ -52,6 +59,11 @@ impl Clock for SystemClock {
 
     fn speed(&self) -> u32 {
         self.demo.map_or(1, |demo| demo.speed)
+    }
+
+    /// Disciplined where the system's time service says so; otherwise it was set some time, and that is all we know.
+    fn quality(&self) -> ClockQuality {
+        if Path::new(TIME_IS_SYNCED).exists() { ClockQuality::Synced } else { ClockQuality::Informative }
     }
 }
 
@@ -96,6 +108,11 @@ impl Clock for HeldClock {
 
     fn speed(&self) -> u32 {
         self.speed
+    }
+
+    /// It is the reference of everybody who uses it.
+    fn quality(&self) -> ClockQuality {
+        ClockQuality::Synced
     }
 }
 

@@ -26,9 +26,11 @@ use crate::store::StoreError;
 use crate::store::ledger_db::LedgerDb;
 use crate::store::log_file::LogFile;
 
-/// What waits for the engine at the most. Beyond it messages are dropped: consensus repeats what matters, and the
-/// journal keeps a home's own readings until they are final.
+/// What waits for the engine at the most. Beyond it the network's task waits, whose own queues drop what is too much:
+/// consensus repeats what matters, and the journal keeps a home's own readings until they are final.
 const QUEUE_MAX: usize = 8192;
+/// A full queue is looked at again after this long.
+const ROOM_CHECK: Duration = Duration::from_millis(2);
 /// What an answer of blocks takes besides their bytes.
 const SERVE_ROOM: usize = 16_384;
 /// Longest sleep without a timer.
@@ -87,21 +89,17 @@ pub struct EngineHandle {
 }
 
 impl EngineHandle {
-    /// Hands over an entry of this node's own; it is sent until it is final. If the queue is full it is dropped here and
-    /// comes again from the journal at the next start.
-    pub fn submit(&self, entry: Vec<u8>) {
-        self.tell(Command::Submit(entry));
+    /// Hands over an entry of this node's own; it is sent until it is final. False if the engine is gone or has too much
+    /// to do: the journal hands it over again.
+    pub fn submit(&self, entry: Vec<u8>) -> bool {
+        self.commands.try_send(Command::Submit(entry)).is_ok()
     }
 
-    /// Tells the engine something; false if it is gone or has too much to do.
-    pub fn tell(&self, command: Command) -> bool {
-        match self.commands.try_send(command) {
-            Ok(()) => true,
-            Err(TrySendError::Full(_)) => {
-                tracing::warn!("the engine has too much to do; a message was dropped");
-                false
-            }
-            Err(TrySendError::Disconnected(_)) => false,
+    /// Tells the engine something, waiting for room; nothing if it is gone.
+    pub async fn tell(&self, mut command: Command) {
+        while let Err(TrySendError::Full(refused)) = self.commands.try_send(command) {
+            command = refused;
+            tokio::time::sleep(ROOM_CHECK).await;
         }
     }
 }

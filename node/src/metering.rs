@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::{MeterCondition, MeterStatus};
+use consensus::NUMBER_ON_LEDGER;
 use ed25519_dalek::SigningKey;
-use energy::{ClockQuality, HomeId, Interval, Mtu, Reading, TakenAt};
+use energy::{HomeId, Interval, Mtu, Reading, TakenAt};
 use ledger::{Body, Chain, Entry, EntryId, PublicKey, Salt, VerifiedEntry, reading_hash};
 use meter::{
     BOUNDARY_TOLERANCE_MS, BoundaryError, BoundaryTracker, EnergySample, LastRecord, Meter, MeterError,
@@ -30,8 +31,10 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 const CLOCK_CHECK: Duration = Duration::from_millis(200);
 /// How often momentary power is read for showing.
 const LIVE_EVERY: Duration = Duration::from_secs(1);
-/// Entries not final yet that are handed to the engine at start.
-const RESUBMIT_MAX: u32 = 10_000;
+/// Entries not final yet that are handed to the engine at one time.
+const RESUBMIT_MAX: u32 = 1000;
+/// How often what is not final is handed to the engine again: it may have had too much to do the first time.
+const RESUBMIT_EVERY: Duration = Duration::from_secs(60);
 
 /// Why readings cannot be recorded.
 #[derive(Debug, thiserror::Error)]
@@ -134,8 +137,15 @@ impl Metering {
         if let Some((number, hash)) = last_record {
             self.journal.continue_after(number, hash)?;
         }
+        self.resubmit()
+    }
+
+    /// Hands the oldest entries that are not final to the engine, which knows those it has already.
+    fn resubmit(&self) -> Result<(), StoreError> {
         for (_, bytes) in self.journal.unconfirmed(RESUBMIT_MAX)? {
-            self.engine.submit(bytes);
+            if !self.engine.submit(bytes) {
+                break;
+            }
         }
         Ok(())
     }
@@ -145,6 +155,8 @@ impl Metering {
         if let Some(live) = self.live.clone() {
             tokio::spawn(show_power(self.meter.clone(), live));
         }
+        let mut resubmit = tokio::time::interval(RESUBMIT_EVERY);
+        resubmit.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut next = self.first_boundary();
         loop {
             let wait = self.clock.wall_until(next.end()).min(CLOCK_CHECK);
@@ -153,6 +165,11 @@ impl Metering {
                     Some(fate) => self.settle_fate(fate),
                     None => return,
                 },
+                _ = resubmit.tick() => {
+                    if let Err(error) = self.resubmit() {
+                        tracing::error!(%error, "the journal cannot be read");
+                    }
+                }
                 () = sleep(wait) => {
                     if self.clock.market() >= next.end() {
                         self.boundary(next).await;
@@ -190,7 +207,7 @@ impl Metering {
         let label = self.owner.home.as_ref().map_or("root meter", HomeId::as_str).to_owned();
         loop {
             let sample = self.meter.read_energy(READ_DEADLINE).await;
-            let quality = ClockQuality::Synced;
+            let quality = self.clock.quality();
             let (taken_at, tolerance) = (self.taken_at(&sample), self.tolerance_ms());
             match self.tracker.boundary(interval, sample, taken_at, quality, tolerance) {
                 Ok(reading) => {
@@ -237,7 +254,9 @@ impl Metering {
             Entry { signer: PublicKey::of(key), number: next.number, salt, body }.sign(chain, key)
         })?;
         self.note_recorded(&entry);
-        self.engine.submit(entry.bytes().to_vec());
+        if !self.engine.submit(entry.bytes().to_vec()) {
+            tracing::debug!("the engine has too much to do; the journal hands the reading over again");
+        }
         Ok(())
     }
 
@@ -251,7 +270,7 @@ impl Metering {
         let done = match fate {
             Fate::Final { height, ids } => self.journal.confirm(&ids, height).map(drop),
             Fate::Refused { id, reason } => self.journal.give_up(&id, &reason).map(|was_ours| {
-                if was_ours {
+                if was_ours && reason != NUMBER_ON_LEDGER {
                     tracing::error!(entry = %id, reason, "the ledger refused a reading of ours");
                 }
             }),
@@ -272,8 +291,7 @@ impl Metering {
 async fn show_power(meter: Meter, live: Arc<Live>) {
     let mut ticks = tokio::time::interval(LIVE_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    // Two holders are this task and the caller of `Live::close`; fewer mean that the node is gone.
-    while Arc::strong_count(&live) > 1 {
+    while !live.is_closed() {
         ticks.tick().await;
         match meter.read_live(READ_DEADLINE).await {
             Ok(sample) => live.set_power(Some(sample.power_w), sample.middle),

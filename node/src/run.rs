@@ -97,14 +97,9 @@ pub struct RunningNode {
 impl RunningNode {
     /// Stops in order: the engine marks its log as cleanly ended, then peers and browsers are let go.
     pub async fn stop(self) {
-        let engine = self.engine.clone();
+        self.engine.tell(Command::Stop).await;
         let thread = self.thread;
-        let ended = tokio::task::spawn_blocking(move || {
-            while !thread.is_finished() && !engine.tell(Command::Stop) {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            thread.join()
-        });
+        let ended = tokio::task::spawn_blocking(move || thread.join());
         if !matches!(ended.await, Ok(Ok(()))) {
             tracing::error!("the engine did not end cleanly");
         }
@@ -320,7 +315,7 @@ async fn forward_events(mut events: mpsc::Receiver<NetworkEvent>, engine: Engine
             // Nobody asks questions of this kind yet; dropping the reply refuses.
             NetworkEvent::Request { .. } => continue,
         };
-        engine.tell(command);
+        engine.tell(command).await;
     }
 }
 
@@ -331,7 +326,7 @@ async fn show_peers(network: NetworkHandle, ledger: Ledger, live: Arc<Live>) {
         .into_iter()
         .map(|(home, member)| (member.admission.keys.network, home.to_string()))
         .collect();
-    while Arc::strong_count(&live) > 1 {
+    while !live.is_closed() {
         let peers = network.peers().into_iter().map(|peer| api::Peer {
             home: homes.get(&peer.key).cloned(),
             key: peer.key.hex(),
@@ -357,7 +352,7 @@ async fn start_api(
     let (submit, mut submitted) = mpsc::channel::<Vec<u8>>(SUBMIT_MAX);
     tokio::spawn(async move {
         while let Some(entry) = submitted.recv().await {
-            engine.submit(entry);
+            engine.tell(Command::Submit(entry)).await;
         }
     });
     let state = HttpState {

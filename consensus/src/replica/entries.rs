@@ -12,6 +12,9 @@ const RESEND_MS: u64 = 5000;
 /// Others' entries that no block took within this are handed on to the other delegates, in wall ms.
 const RELAY_MS: u64 = 1000;
 
+/// The reason given for an entry of this node that is over: it is final itself, or a later one is.
+pub const NUMBER_ON_LEDGER: &str = "its number, or a larger one of this signer, is on the ledger already";
+
 impl Replica {
     /// An entry arrived. A member that holds no seat keeps only its own.
     pub(super) fn on_entry(&mut self, bytes: &[u8], origin: Origin) {
@@ -23,8 +26,7 @@ impl Replica {
             Admission::Added(id) => self.on_added(&id, &origin),
             Admission::Known => {}
             Admission::Used(entry) if origin == Origin::Own => {
-                let reason =
-                    "its number, or a larger one of this signer, is on the ledger already".to_owned();
+                let reason = NUMBER_ON_LEDGER.to_owned();
                 self.effects.push(Effect::Refused { entry, reason, origin });
             }
             Admission::Used(_) => {}

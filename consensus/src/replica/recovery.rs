@@ -9,7 +9,7 @@ use ledger::{Ledger, PublicKey, UnverifiedBlock};
 use super::deciding::execute;
 use super::{Body, Replica, ReplicaConfig, Timer};
 use crate::agreement::Agreement;
-use crate::log::{Judged, Record, Records, encode_frame};
+use crate::log::{Judged, Record, Records, encode_frame, new_log};
 use crate::message::{Message, STATEMENTS_MAX, Statement};
 use crate::tendermint::Tendermint;
 
@@ -90,8 +90,20 @@ impl Replica {
                 let text = reason.clone();
                 self.note(text);
             }
-            Standing::Recovering(_) => self.ask_for_own_statements(),
+            Standing::Recovering(_) => {
+                self.found_log();
+                self.ask_for_own_statements();
+            }
             Standing::Follower | Standing::Ready => {}
+        }
+    }
+
+    /// A key without a seat has signed nothing: its empty log is founded at the chain's beginning, so that a seat won
+    /// later finds a log that says so. With a seat the others are asked first.
+    fn found_log(&mut self) {
+        let empty = self.logged.as_ref().is_some_and(|logged| logged.owner().is_none());
+        if let (true, false, Some(key)) = (empty, self.is_seated(), self.my_key()) {
+            self.effects.push(super::Effect::TrimLog(new_log(*self.ledger.chain(), key)));
         }
     }
 

@@ -56,7 +56,8 @@ impl Bench {
     pub fn at(genesis: Genesis, ledger: Ledger, me: usize, log: &[u8]) -> Self {
         let config = ReplicaConfig {
             home: street::home(me),
-            term_key: (me < DELEGATES).then(|| street::key(Purpose::Term, me)),
+            // The first follower has a key for a seat it may win one day, the second has none.
+            term_key: (me <= DELEGATES).then(|| street::key(Purpose::Term, me)),
             timeouts: Timeouts::default(),
             min_block_interval_ms: 1000,
             speed: 1,

@@ -532,8 +532,38 @@ fn a_decision_that_was_logged_but_not_stored_is_stored_at_the_restart() {
 }
 
 #[test]
+fn a_log_that_has_grown_is_trimmed_after_the_commit_and_still_believed() {
+    let mut bench = Bench::validator();
+    let (mut trimmed, mut heights) = (None, 0);
+    while trimmed.is_none() && heights < 2000 {
+        heights += 1;
+        bench.effects.clear();
+        bench.pass(1000);
+        let height = bench.height();
+        let block = bench.build(bench.market, &[]).block;
+        let others = bench.others();
+        if proposer(&bench.genesis, height, 0) == bench.me {
+            let certificate = bench.certificate(height, 0, block.id());
+            bench.hear(others[0], &Message::Final(block.to_bytes(), certificate));
+        } else {
+            bench.propose(0, &block, None);
+            bench.hear_votes(&others[..2], Prevote, height, 0, Some(block.id()));
+            bench.hear_votes(&others[..2], Precommit, height, 0, Some(block.id()));
+        }
+        assert_eq!(bench.replica.height(), height, "{}", bench.notes());
+        trimmed = bench.effects[1..].iter().position(|effect| matches!(effect, Effect::TrimLog(_)));
+    }
+    let committed = bench.effects[1..].iter().position(|effect| matches!(effect, Effect::Commit(_)));
+    assert!(trimmed.is_some() && committed < trimmed, "after {heights} heights");
+    assert!(bench.log.len() < 200, "{} bytes", bench.log.len());
+    bench.step(Input::Stop);
+    let again = Bench::at(bench.genesis.clone(), bench.replica.ledger().clone(), bench.me, &bench.log);
+    assert!(again.replica.is_voting());
+}
+
+#[test]
 fn a_follower_takes_final_blocks_and_says_nothing() {
-    let mut bench = Bench::with_log(DELEGATES, &[]);
+    let mut bench = Bench::with_log(DELEGATES + 1, &[]);
     let executed = bench.build(bench.market, &[]);
     let certificate = bench.certificate(1, 0, executed.block.id());
     let bytes = Message::Final(executed.block.to_bytes(), certificate).to_bytes();
@@ -541,6 +571,19 @@ fn a_follower_takes_final_blocks_and_says_nothing() {
     assert_eq!(bench.replica.height(), 1);
     assert!(bench.said().is_empty());
     assert!(!bench.replica.is_voting() && bench.replica.barred().is_none());
+}
+
+#[test]
+fn a_key_without_a_seat_gets_a_log_that_says_it_signed_nothing() {
+    let mut bench = Bench::with_log(DELEGATES, &[]);
+    let executed = bench.build(bench.market, &[]);
+    let certificate = bench.certificate(1, 0, executed.block.id());
+    bench.hear(0, &Message::Final(executed.block.to_bytes(), certificate));
+    let ledger = bench.replica.ledger().clone();
+    assert_eq!(ledger.height(), 1);
+    let again = Bench::at(bench.genesis.clone(), ledger, DELEGATES, &bench.log);
+    assert_eq!(again.replica.barred(), None);
+    assert!(!again.replica.is_voting());
 }
 
 #[test]

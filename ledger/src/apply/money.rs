@@ -173,6 +173,6 @@ impl Step {
         if import_delta == 0 && export_delta == 0 {
             return Err(EntryError::NoAmount);
         }
-        self.settle_correction(home, interval, import_delta, export_delta)
+        self.settle_correction(home, interval, import_delta, export_delta, verified.entry().salt)
     }
 }

@@ -101,7 +101,19 @@ fn totals_are_public_only_where_nobody_stands_out() {
 }
 
 #[test]
-fn two_corrections_of_one_interval_make_two_leaves_and_salts_are_never_printed() {
+fn two_equal_corrections_of_one_interval_make_two_different_leaves() {
+    let mut street = street();
+    let interval = street.interval(0);
+    let body = Body::Correction { home: home(1), interval, import_delta: 5, export_delta: 0 };
+    let entries = [0, 1].map(|_| street.verified(body.clone(), METERING, &[OPERATOR]));
+    let executed = street.block(at(47), &entries);
+    let salts: Vec<Salt> = executed.outcomes.iter().map(ledger::Outcome::salt).collect();
+    assert!(salts.len() == 2 && salts[0] != salts[1]);
+    assert_ne!(executed.leaves[2].hash, executed.leaves[3].hash);
+}
+
+#[test]
+fn salts_are_never_printed() {
     let street = street();
     let printed = format!("{:?}", street.blocks);
     assert!(printed.contains("Salt(hidden)"));

@@ -49,7 +49,7 @@ fn genesis_deposits_stand_on_the_accounts_and_sum_to_zero_with_their_counter_acc
     let street = Fixture::new(3);
     assert_eq!(street.balance(1), DEPOSIT);
     assert_eq!(street.ledger.balance(&Account::Deposits).get(), -3 * DEPOSIT);
-    assert_eq!(ledger::money_of_members(&street.ledger), nano(3 * i128::from(DEPOSIT)));
+    assert_eq!(ledger::money_on_accounts(&street.ledger), nano(3 * i128::from(DEPOSIT)));
 }
 
 #[test]

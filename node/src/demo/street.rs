@@ -251,16 +251,16 @@ impl Street {
 
     /// Stops every node and every meter, and keeps what is needed to sum the day up.
     pub async fn stop(self) -> anyhow::Result<Stopped> {
-        let mut nodes = Vec::new();
-        let mut halted = Vec::new();
+        let (mut nodes, mut halted, mut stopping) = (Vec::new(), Vec::new(), Vec::new());
         for household in self.homes {
             let progress = household.node.progress.borrow().clone();
             if let Some(reason) = progress.halted {
                 halted.push(format!("{}: {reason}", household.home.id));
             }
             nodes.push((household.home.id.clone(), household.node.db.clone()));
-            household.node.stop().await;
+            stopping.push(household.node.stop());
         }
+        futures::future::join_all(stopping).await;
         self.stop_meters.send_replace(true);
         Ok(Stopped { genesis: self.genesis, first: self.first, nodes, halted })
     }
