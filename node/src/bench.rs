@@ -93,12 +93,15 @@ pub async fn run_ledger(args: &LedgerArgs, output: Output) -> anyhow::Result<()>
         Output::Text => serde_json::to_string_pretty(&figures)?,
     };
     writeln!(stdout().lock(), "{text}")?;
-    if figures.finalised < figures.offered || !figures.heads_equal {
+    if !figures.heads_equal {
+        bail!("the delegates do not hold the same block");
+    }
+    if figures.finalised < figures.offered {
         bail!(
-            "{} of {} orders became final; heads equal: {}",
+            "{} of {} orders became final: more load than this machine takes; the others were overtaken by later numbers \
+             of their authors",
             figures.finalised,
-            figures.offered,
-            figures.heads_equal
+            figures.offered
         );
     }
     Ok(())
