@@ -5,7 +5,7 @@ use std::sync::Arc;
 use energy::{Balance, HomeId, Interval, Money, Timestamp};
 use market::{Account, Network};
 
-use crate::apply::Step;
+use crate::apply::{Step, gate_of};
 use crate::block::{BLOCK_BYTES_MAX, BLOCK_ENTRIES_MAX, Block, BlockId, DelegateSet, Header, RULE_VERSION};
 use crate::codec::{Decode, Encode, Reader};
 use crate::crypto::Hash32;
@@ -305,6 +305,14 @@ impl Ledger {
     #[must_use]
     pub fn deadline_at(&self, time: Timestamp) -> bool {
         self.state.has_due(time)
+    }
+
+    /// The gate of an interval, if a block at `time` closes it: with forward trading, orders for it count in this block
+    /// and in no later one.
+    #[must_use]
+    pub fn gate_closed_by(&self, interval: Interval, time: Timestamp) -> Option<Timestamp> {
+        let ahead = self.state.next_gate_time().is_some() && interval.index() >= self.state.next_gate;
+        Some(gate_of(interval)).filter(|gate| ahead && *gate <= time)
     }
 
     /// What must always hold.

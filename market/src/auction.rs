@@ -95,12 +95,12 @@ pub fn clear<Id: Ord>(
     orders: &[Order<Id>],
     supplier: Option<&Supplier>,
 ) -> Result<Clearing, MarketError> {
-    let ranks = check_orders(network, orders)?;
-    let desk = supplier.map(|supplier| Desk::open(supplier, orders)).transpose()?;
+    let (ranks, total) = check_orders(network, orders)?;
+    let desk = supplier.map(|supplier| Desk::open(supplier, total)).transpose()?;
     let places = places_by_id("order", orders.iter().map(|order| &order.id))?;
     let (places, desk) = (places.as_deref(), desk.as_ref());
-    let used = curve::solve(&curve::Input { network, orders, ranks: &ranks, places, desk });
-    price::conclude(network, orders, &ranks, desk, &used)
+    let used = curve::solve(&curve::Input { network, orders, total, ranks: &ranks, places, desk });
+    price::conclude(network, orders, &ranks, desk, used)
 }
 
 /// The supplier's two steps at the root: no order can exhaust an unlimited one.
@@ -112,15 +112,15 @@ struct Desk {
 }
 
 impl Desk {
-    fn open<Id>(supplier: &Supplier, orders: &[Order<Id>]) -> Result<Self, MarketError> {
+    /// `total` is the energy of all orders.
+    fn open(supplier: &Supplier, total: WattHours) -> Result<Self, MarketError> {
         let (import, export) = (supplier.import_price, supplier.export_price);
         check_price("supplier", 0, "import_price", import)?;
         check_price("supplier", 0, "export_price", export)?;
         if import < export {
             return Err(MarketError::SupplierPricesCrossed { import, export });
         }
-        let total = orders.iter().fold(0u64, |sum, order| sum.saturating_add(order.quantity.get()));
-        let beyond = total.saturating_add(1);
+        let beyond = total.get().saturating_add(1);
         let capped = |limit: Option<WattHours>| limit.map_or(beyond, |limit| limit.get().min(beyond));
         Ok(Self {
             import_price: import.get(),
@@ -131,8 +131,8 @@ impl Desk {
     }
 }
 
-/// Checks ranges and returns the rank of each order's node.
-fn check_orders<Id>(network: &Network, orders: &[Order<Id>]) -> Result<Vec<u32>, MarketError> {
+/// Checks ranges and returns the rank of each order's node and the energy of all orders.
+fn check_orders<Id>(network: &Network, orders: &[Order<Id>]) -> Result<(Vec<u32>, WattHours), MarketError> {
     if orders.len() > curve::ORDERS_MAX {
         return Err(MarketError::TooMany { what: "orders", count: orders.len(), max: curve::ORDERS_MAX });
     }
@@ -149,5 +149,5 @@ fn check_orders<Id>(network: &Network, orders: &[Order<Id>]) -> Result<Vec<u32>,
             .filter(|total| *total <= ENERGY_MAX)
             .ok_or(MarketError::TooMuchEnergy { what: "orders", index })?;
     }
-    Ok(ranks)
+    Ok((ranks, total))
 }

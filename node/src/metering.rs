@@ -291,8 +291,11 @@ impl Metering {
 async fn show_power(meter: Meter, live: Arc<Live>) {
     let mut ticks = tokio::time::interval(LIVE_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    while !live.is_closed() {
+    loop {
         ticks.tick().await;
+        if live.is_closed() {
+            return;
+        }
         match meter.read_live(READ_DEADLINE).await {
             Ok(sample) => live.set_power(Some(sample.power_w), sample.middle),
             Err(error) => tracing::debug!(%error, "no live power"),

@@ -181,3 +181,13 @@ fn an_amount_that_json_cannot_hold_is_refused_not_rounded() {
     let error = clear_case(case).unwrap_err().to_string();
     assert_eq!(error, "an amount of 1000000000000000000000 n does not fit a JSON integer");
 }
+
+#[test]
+fn the_examples_that_the_readme_names_can_be_computed() {
+    let example = |name: &str| {
+        let path = format!("{}/../docs/examples/{name}", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read_to_string(path).unwrap()
+    };
+    assert_eq!(clear_case(&example("auction.json")).unwrap()["prices"]["lane"], 100_000);
+    assert_eq!(match_case(&example("matching.json")).unwrap()["matched"]["lane"], 200);
+}

@@ -9,7 +9,8 @@ use std::collections::VecDeque;
 use energy::HomeId;
 use ledger::codec::{Decode as _, Encode as _};
 use ledger::{
-    BlockId, Certificate, DelegateSet, EntryId, Executed, Ledger, Stream, UnverifiedBlock, VerifiedEntry,
+    BlockId, Body as Content, Certificate, DelegateSet, EntryId, Executed, Ledger, Stream, UnverifiedBlock,
+    VerifiedEntry,
 };
 
 use super::{
@@ -34,6 +35,8 @@ const SEEN_BEFORE_MS: u64 = 10_000;
 const ROUNDS_AHEAD_MAX: u32 = 10;
 /// The most different proposals of one round looked at by sender.
 const PROPOSALS_PER_SENDER_MAX: usize = 4;
+/// An order in a gate block must have been received so long before the gate, in wall ms.
+const SEEN_BEFORE_GATE_MS: u64 = 2000;
 /// The most proposed blocks held at one height.
 const BODIES_MAX: usize = 64;
 
@@ -335,12 +338,18 @@ impl Replica {
             && self.agreement.as_ref().is_some_and(|agreement| agreement.has_polka(&proposal.block));
         let timely = self.is_timely(&body.executed, proposal.round);
         let missing = self.missing_from(&body.executed, proposal.round);
-        let valid = pardoned || (timely && missing.is_empty());
+        let last_look = self.has_last_look(&body.executed, proposal.round);
+        let valid = pardoned || (timely && missing.is_empty() && !last_look);
         if body.judged == Some(valid) {
             return;
         }
         if !valid {
-            self.explain_nil(proposal, timely, &missing);
+            let why = match (timely, last_look) {
+                (false, _) => "has a time too far from this clock",
+                (true, true) => "holds an order that was not here before the gate",
+                (true, false) => "leaves out entries received in time",
+            };
+            self.explain_nil(proposal, why, &missing);
         }
         self.judge(verdict(proposal, valid));
     }
@@ -380,10 +389,27 @@ impl Replica {
         waiting.map(|waiting| waiting.entry.clone()).collect()
     }
 
+    /// True for a gate block with an order that this node had not received well before the gate: whoever proposes it may
+    /// have looked at the others' orders first. Waived after round f, as [`Self::missing_from`] is.
+    fn has_last_look(&self, executed: &Executed, round: u32) -> bool {
+        let block = &executed.block;
+        if u64::from(round) > self.faults() as u64 {
+            return false;
+        }
+        block.entries.iter().any(|entry| {
+            let Content::Order(order) = &entry.entry().body else { return false };
+            let Some(gate) = self.ledger.gate_closed_by(order.interval, block.header.time) else {
+                return false;
+            };
+            let since_gate_ms = self.now.market.ms_since(gate) / u64::from(self.config.speed);
+            let gate_ms = self.now.wall_ms.saturating_sub(since_gate_ms);
+            let seen_ms = self.pool.get(&entry.id()).map(|waiting| waiting.seen_ms);
+            seen_ms.is_none_or(|seen_ms| seen_ms.saturating_add(SEEN_BEFORE_GATE_MS) > gate_ms)
+        })
+    }
+
     /// Says why this node prevotes nil, and gives the delegates what was left out.
-    fn explain_nil(&mut self, proposal: &SignedProposal, timely: bool, missing: &[VerifiedEntry]) {
-        let why =
-            if timely { "leaves out entries received in time" } else { "has a time too far from this clock" };
+    fn explain_nil(&mut self, proposal: &SignedProposal, why: &str, missing: &[VerifiedEntry]) {
         self.note(format!("block {} of round {} {why}", proposal.block, proposal.round));
         for bytes in entries_messages(missing.iter().map(VerifiedEntry::bytes)) {
             self.effects.push(Effect::ToDelegates(bytes));

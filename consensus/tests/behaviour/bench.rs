@@ -6,8 +6,8 @@ use consensus::{Commit, Effect, Evidence, Input, Now, Replica, ReplicaConfig, Ti
 use energy::Timestamp;
 use ledger::codec::Encode as _;
 use ledger::{
-    Block, BlockId, Certificate, Chain, Executed, Genesis, Ledger, PublicKey, Signature, SignedEntry,
-    VerifiedEntry, VoteKind,
+    Block, BlockId, Certificate, Chain, Executed, Forward, Genesis, Ledger, PublicKey, Signature,
+    SignedEntry, VerifiedEntry, VoteKind,
 };
 
 use crate::street::{self, Purpose};
@@ -81,8 +81,20 @@ impl Bench {
     /// As [`Bench::validator`], a minute before the first interval's deadline.
     pub fn validator_before_deadline() -> Self {
         let genesis = genesis();
-        let mut ledger = Ledger::genesis(&genesis).expect("a valid genesis");
+        let ledger = Ledger::genesis(&genesis).expect("a valid genesis");
         let until = ledger.next_deadline().minus_ms(60_000);
+        Self::validator_at(genesis, until)
+    }
+
+    /// As [`Bench::validator`], with forward trading, a minute before the first gate.
+    pub fn validator_before_gate() -> Self {
+        let genesis = Genesis { forward: Forward::Auction, ..genesis() };
+        let until = street::first_gate().minus_ms(60_000);
+        Self::validator_at(genesis, until)
+    }
+
+    fn validator_at(genesis: Genesis, until: Timestamp) -> Self {
+        let mut ledger = Ledger::genesis(&genesis).expect("a valid genesis");
         while ledger.head_time() < until {
             let time = ledger.head_time().plus_ms(ledger::HEARTBEAT_MS).min(until);
             ledger = ledger.propose(time, &[]).expect("a heartbeat").executed.ledger;

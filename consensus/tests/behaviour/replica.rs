@@ -173,6 +173,46 @@ fn after_round_f_a_deadline_block_is_taken_as_it_is() {
     assert_eq!(bench.voted(Prevote, bench.height(), 2), Some(Some(executed.block.id())));
 }
 
+/// A validator at the first gate that heard an order `lead_ms` before it, or (with `None`) never did.
+fn order_before_gate(lead_ms: Option<u64>) -> (Bench, VerifiedEntry) {
+    let mut bench = Bench::validator_before_gate();
+    let lead = lead_ms.unwrap_or(10_000);
+    bench.market = street::first_gate().minus_ms(lead);
+    let bytes = street::order(0, &bench.chain());
+    if lead_ms.is_some() {
+        bench.step(Input::Entry { bytes: bytes.clone(), origin: Origin::Peer(street::home(0)) });
+    }
+    bench.pass(lead);
+    let order = bench.verified(&bytes);
+    (bench, order)
+}
+
+#[test]
+fn a_gate_block_with_orders_known_before_the_gate_gets_the_vote() {
+    let (mut bench, order) = order_before_gate(Some(5_000));
+    let executed = bench.build(bench.market, &[order]);
+    assert_eq!(executed.block.entries.len(), 1);
+    bench.propose(0, &executed.block, None);
+    assert_eq!(bench.voted(Prevote, bench.height(), 0), Some(Some(executed.block.id())), "{}", bench.notes());
+}
+
+#[test]
+fn a_gate_block_with_an_order_nobody_knew_before_the_gate_gets_nil_until_round_f() {
+    for lead_ms in [None, Some(1_000)] {
+        let (mut bench, order) = order_before_gate(lead_ms);
+        let executed = bench.build(bench.market, &[order]);
+        assert_eq!(executed.block.entries.len(), 1);
+        bench.propose(0, &executed.block, None);
+        let height = bench.height();
+        assert_eq!(bench.voted(Prevote, height, 0), Some(None), "heard {lead_ms:?} ms before");
+        assert!(bench.notes().contains("not here before the gate"), "{}", bench.notes());
+        let others = bench.others();
+        bench.hear_votes(&others[..2], Prevote, height, 2, None);
+        bench.propose(2, &executed.block, None);
+        assert_eq!(bench.voted(Prevote, height, 2), Some(Some(executed.block.id())), "{}", bench.notes());
+    }
+}
+
 #[test]
 fn a_block_whose_entries_do_not_give_its_header_gets_nil() {
     let (mut bench, readings) = readings_before_deadline(LONG_BEFORE_MS);

@@ -8,9 +8,9 @@ use energy::{
 use ledger::codec::Encode as _;
 use ledger::{
     Admission, Body, Caps, Chain, Delegate, Entry, Forward, Genesis, GenesisMember, Hash32, MemberKeys,
-    MeterRegistration, PublicKey, Roles, Salt, StandingLimits, TariffPoint, reading_hash,
+    MeterRegistration, Order, PublicKey, Roles, Salt, StandingLimits, TariffPoint, reading_hash,
 };
-use market::{NodeSpec, SupplierLeg};
+use market::{NodeSpec, Side, SupplierLeg};
 
 /// What a key is for.
 #[derive(Clone, Copy)]
@@ -38,6 +38,31 @@ pub fn home(number: usize) -> HomeId {
 
 pub fn start() -> Timestamp {
     Timestamp::parse("2016-06-13T00:00:00Z").expect("a valid time")
+}
+
+/// The interval whose gate is the first to close: the one after the chain's first.
+pub fn first_traded() -> Interval {
+    Interval::containing(start(), Mtu::Min15).next()
+}
+
+/// Its gate.
+pub fn first_gate() -> Timestamp {
+    first_traded().start().minus_ms(300_000)
+}
+
+/// A forward order of a home for that interval.
+pub fn order(number: usize, chain: &Chain) -> Vec<u8> {
+    let key = key(Purpose::Member, number);
+    let order = Order {
+        home: home(number),
+        interval: first_traded(),
+        side: Side::Buy,
+        price: Price::new(200_000),
+        quantity: WattHours::new(100),
+        replaces: None,
+    };
+    let body = Body::Order(order);
+    Entry { signer: PublicKey::of(&key), number: 1, salt: Salt([3; 16]), body }.sign(chain, &key).to_bytes()
 }
 
 fn meter(number: usize) -> MeterRegistration {

@@ -13,7 +13,10 @@
 //! Nodes joined by edges without fee and limit form a **region** with one curve: merging them one by one would change
 //! nothing, since such an edge neither shifts nor cuts, and rationing walks the real tree anyway.
 
+use std::hint::select_unpredictable;
 use std::ops::Range;
+
+use energy::WattHours;
 
 use super::sort::{Keyed, merge_runs, sort};
 use super::{Desk, Order, Side};
@@ -29,7 +32,7 @@ pub(super) const ORDERS_MAX: usize = 1 << 28;
 /// Classes make local trade come before the supplier at equal prices, so the traded volume is the greatest.
 const fn key(price: i64, class: i64) -> i64 {
     // Prices and sums of fees stay below 2⁵⁸ (PRICE_MAX, NODES_MAX).
-    price.saturating_mul(4).saturating_add(class)
+    price.wrapping_mul(4).wrapping_add(class)
 }
 
 /// The classes' part of a key.
@@ -108,10 +111,11 @@ struct Run {
     base: u64,
 }
 
-/// The auction's input. `ranks` are the orders' nodes, `places` their places by id (`None`: as given).
+/// The auction's input. `total` is the energy of all orders, `ranks` are the orders' nodes, `places` their places by id (`None`: as given).
 pub(super) struct Input<'a, Id> {
     pub(super) network: &'a Network,
     pub(super) orders: &'a [Order<Id>],
+    pub(super) total: WattHours,
     pub(super) ranks: &'a [u32],
     pub(super) places: Option<&'a [u32]>,
     pub(super) desk: Option<&'a Desk>,
@@ -119,20 +123,24 @@ pub(super) struct Input<'a, Id> {
 
 /// Finds what is used of every order.
 pub(super) fn solve<Id>(input: &Input<'_, Id>) -> Used {
-    let total = input.orders.iter().fold(0u64, |sum, order| sum.saturating_add(order.quantity.get()));
     // No step is larger than all orders together and one: see the supplier's.
-    if total < u64::from(u32::MAX) { solve_in::<u32, Id>(input) } else { solve_in::<u64, Id>(input) }
+    if input.total.get() < u64::from(u32::MAX) {
+        solve_in::<u32, Id>(input)
+    } else {
+        solve_in::<u64, Id>(input)
+    }
 }
 
 fn solve_in<W: Width, Id>(input: &Input<'_, Id>) -> Used {
-    let Input { network, orders, ranks, places, desk } = *input;
+    let Input { network, orders, ranks, places, desk, .. } = *input;
     let regions = Regions::of(network);
     let desk_steps = desk.map_or([None; 2], |desk| desk_steps(desk, orders.len()));
-    let steps = orders.iter().zip(0u32..).map(|(order, origin)| order_step(order, origin));
-    let mut steps: Vec<Step<W>> = steps.chain(desk_steps.into_iter().flatten()).collect();
     // One allocation with room to sort and later to merge; crossing its edge, a curve may grow by one piece.
-    let count = steps.len();
+    let count = orders.len().saturating_add(desk_steps.iter().flatten().count());
     let room = count.saturating_add(regions.tops.len());
+    let mut steps: Vec<Step<W>> = Vec::with_capacity(room.saturating_mul(2));
+    steps.extend(orders.iter().zip(0u32..).map(|(order, origin)| order_step(order, origin)));
+    steps.extend(desk_steps.into_iter().flatten());
     steps.resize(room.saturating_mul(2), Step::new(0, 0, 0));
     let (mut sorted, mut other) = steps.split_at_mut(room);
     if sort(sorted.get_mut(..count).unwrap_or_default(), other.get_mut(..count).unwrap_or_default()) {
@@ -225,9 +233,8 @@ impl<'a, W: Width> Own<'a, W> {
             }
             *end = end.saturating_add(1);
         }
-        if step.key & CLASSES == BUY_GIVEN_UP {
-            self.add_base(region, step.quantity.wide());
-        }
+        let buys = step.key & CLASSES == BUY_GIVEN_UP;
+        self.add_base(region, select_unpredictable(buys, step.quantity.wide(), 0));
     }
 
     fn add_base(&mut self, region: usize, quantity: u64) {
@@ -345,8 +352,9 @@ impl<'a, W: Width> Curves<'a, W> {
         if up != 0 || down != 0 {
             let zero = self.divide(rank, run.start, run.base);
             let (importing, exporting) = self.run_mut(run.start).split_at_mut(zero.saturating_sub(run.start));
-            importing.iter_mut().for_each(|step| step.key = step.key.saturating_sub(down));
-            exporting.iter_mut().for_each(|step| step.key = step.key.saturating_add(up));
+            // Keys never leave 64 bits (see `key`), and nothing else is done as often.
+            importing.iter_mut().for_each(|step| step.key = step.key.wrapping_sub(down));
+            exporting.iter_mut().for_each(|step| step.key = step.key.wrapping_add(up));
         }
     }
 

@@ -6,6 +6,7 @@
 //! range and tied to its parent's by the edge between them.
 
 use std::cmp::Ordering;
+use std::hint::select_unpredictable;
 
 use energy::{Money, Price, QuantityError, WattHours, midpoint_floor};
 
@@ -43,8 +44,8 @@ impl Range {
 
     /// A step of `quantity` at `price`, `used` of it used.
     fn admit(&mut self, price: i64, used: u64, quantity: u64) {
-        self.raise_low(if used > 0 { price } else { OPEN_LOW });
-        self.lower_high(if used < quantity { price } else { OPEN_HIGH });
+        self.raise_low(select_unpredictable(used > 0, price, OPEN_LOW));
+        self.lower_high(select_unpredictable(used < quantity, price, OPEN_HIGH));
     }
 
     /// The midpoint, floored; the closed side if one is open; otherwise the parent's price.
@@ -76,21 +77,20 @@ pub(super) fn conclude<Id>(
     orders: &[Order<Id>],
     ranks: &[u32],
     desk: Option<&Desk>,
-    used: &Used,
+    mut used: Used,
 ) -> Result<Clearing, MarketError> {
     let mut subtrees = vec![Subtree::default(); network.len()];
-    let mut fills = Vec::with_capacity(orders.len());
     let mut welfare = 0i128;
-    for ((order, rank), &used) in orders.iter().zip(ranks).zip(&used.orders) {
-        let fill = fill(order, used);
-        // 64 × 64 bits never wrap 128, and a saturating product would cost a call for each order.
-        let value = i128::from(order.price.get()).wrapping_mul(i128::from(fill.get()));
-        welfare =
-            welfare.saturating_add(if order.side == Side::Buy { value } else { value.saturating_neg() });
-        fills.push(fill);
+    for ((order, rank), used) in orders.iter().zip(ranks).zip(&mut used.orders) {
+        let net = net(order, *used);
+        // 64 × 64 bits never wrap 128, nor do sums of them, and saturating ones would cost a call for each order.
+        let cost = i128::from(order.price.get()).wrapping_mul(i128::from(net));
+        welfare = welfare.wrapping_sub(cost);
         if let Some(subtree) = subtrees.get_mut(*rank as usize) {
-            subtree.admit(order, fill, used);
+            subtree.admit(order, net, *used);
         }
+        // From here on it is the fill.
+        *used = net.unsigned_abs();
     }
     if let (Some(desk), Some(root)) = (desk, subtrees.first_mut()) {
         root.range.admit(desk.import_price, used.import, desk.import_limit);
@@ -115,35 +115,32 @@ pub(super) fn conclude<Id>(
         flows.get_mut(index).into_iter().for_each(|slot| *slot = subtree.net);
     }
     flows.get_mut(network.root().get()).into_iter().for_each(|slot| *slot = 0);
+    // The same memory by another name.
+    let fills = used.orders.into_iter().map(WattHours::new).collect();
     Ok(Clearing { prices, flows, fills, import, export, fees, congestion_rent, welfare })
 }
 
-/// A seller sells what is used of its step; a buyer keeps what is not.
-fn fill<Id>(order: &Order<Id>, used: u64) -> WattHours {
-    match order.side {
-        Side::Sell => WattHours::new(used),
-        Side::Buy => order.quantity.saturating_sub(WattHours::new(used)),
-    }
+/// What an order takes when its step is not used. No side is a branch here: orders' sides are not predictable.
+fn base<Id>(order: &Order<Id>) -> i64 {
+    select_unpredictable(order.side == Side::Buy, signed(order.quantity.get()), 0)
+}
+
+/// An order's net export: a seller sells what is used of its step, a buyer takes what is not.
+fn net<Id>(order: &Order<Id>, used: u64) -> i64 {
+    signed(used).saturating_sub(base(order))
 }
 
 /// Energy as a signed number; it fits, because all energy together does.
 fn signed(wh: u64) -> i64 {
-    i64::try_from(wh).unwrap_or(i64::MAX)
+    wh.cast_signed()
 }
 
 impl Subtree {
-    fn admit<Id>(&mut self, order: &Order<Id>, fill: WattHours, used: u64) {
-        let (quantity, traded) = (order.quantity.get(), signed(fill.get()));
-        match order.side {
-            Side::Sell => {
-                self.net = self.net.saturating_add(traded);
-                self.most = self.most.saturating_add(signed(quantity));
-            }
-            Side::Buy => {
-                self.net = self.net.saturating_sub(traded);
-                self.least = self.least.saturating_sub(signed(quantity));
-            }
-        }
+    fn admit<Id>(&mut self, order: &Order<Id>, net: i64, used: u64) {
+        let (quantity, base) = (order.quantity.get(), base(order));
+        self.net = self.net.wrapping_add(net);
+        self.least = self.least.wrapping_sub(base);
+        self.most = self.most.wrapping_add(signed(quantity).wrapping_sub(base));
         self.range.admit(order.price.get(), used, quantity);
     }
 }

@@ -14,7 +14,6 @@ pub(super) trait Keyed: Copy {
 /// Bits of one digit: its counters fit the nearest cache.
 const DIGIT_BITS: u32 = 11;
 const DIGITS: usize = 1 << DIGIT_BITS;
-const DIGIT_MASK: u64 = (1 << DIGIT_BITS) - 1;
 
 /// Keys that differ in more bits than this are compared instead.
 const RADIX_BITS_MAX: u32 = 3 * DIGIT_BITS;
@@ -33,11 +32,13 @@ pub(super) fn sort<'a, Item: Keyed>(mut items: &'a mut [Item], mut spare: &'a mu
         return false;
     }
     let digits = bits.div_ceil(DIGIT_BITS);
+    // As few as possible: fewer places to write to at once.
+    let digit_bits = bits.div_ceil(digits.max(1));
+    let mask = (1u64 << digit_bits).wrapping_sub(1);
     for digit in 0..digits {
-        let shift = digit.saturating_mul(DIGIT_BITS);
-        let digit_of =
-            |item: &Item| usize::try_from((item.key().abs_diff(least) >> shift) & DIGIT_MASK).unwrap_or(0);
-        sort_by_digit(items, spare, digit_of);
+        let shift = digit.saturating_mul(digit_bits);
+        let digit_of = |item: &Item| (item.key().wrapping_sub(least).cast_unsigned() >> shift) & mask;
+        sort_by_digit(items, spare, |item| usize::try_from(digit_of(item)).unwrap_or(0));
         std::mem::swap(&mut items, &mut spare);
     }
     digits % 2 == 1
@@ -110,28 +111,29 @@ fn merge_at<Item: Keyed>(items: &mut [Item], starts: &[usize], run: usize, spare
 /// Merges two sorted runs into `merged`, as long as both together. The front half is filled from the runs' beginnings and the
 /// back half from their ends: two independent chains of loads instead of one. Of equals the front takes the left first and the
 /// back the right, so the halves meet without taking an item twice.
-fn merge<Item: Keyed>(left: &[Item], right: &[Item], merged: &mut [Item]) {
-    let (mut l, mut r) = (0usize, 0usize);
-    let (mut l_end, mut r_end) = (left.len(), right.len());
-    let mut slots = merged.iter_mut();
-    while slots.len() > 1 {
-        let (first, last) = (
-            (left.get(l), right.get(r)),
-            (left.get(l_end.wrapping_sub(1)), right.get(r_end.wrapping_sub(1))),
-        );
-        // Without one of these a run is used up, and what is left belongs to the other.
-        let ((Some(l_first), Some(r_first)), (Some(l_last), Some(r_last))) = (first, last) else { break };
-        let (Some(front), Some(back)) = (slots.next(), slots.next_back()) else { break };
+fn merge<Item: Keyed>(mut left: &[Item], mut right: &[Item], mut merged: &mut [Item]) {
+    // Slices that shrink by a truth value keep their known length of one or more: the bounds need no check.
+    while let ([l_first, .., l_last], [r_first, .., r_last]) = (left, right) {
+        let [front, between @ .., back] = merged else { return };
         let from_right = r_first.key() < l_first.key();
         *front = *select_unpredictable(from_right, r_first, l_first);
-        (l, r) = (l.wrapping_add(usize::from(!from_right)), r.wrapping_add(usize::from(from_right)));
+        left = left.get(usize::from(!from_right)..).unwrap_or_default();
+        right = right.get(usize::from(from_right)..).unwrap_or_default();
         let from_right = r_last.key() >= l_last.key();
         *back = *select_unpredictable(from_right, r_last, l_last);
-        l_end = l_end.wrapping_sub(usize::from(!from_right));
-        r_end = r_end.wrapping_sub(usize::from(from_right));
+        left = left.get(..left.len().wrapping_sub(usize::from(!from_right))).unwrap_or_default();
+        right = right.get(..right.len().wrapping_sub(usize::from(from_right))).unwrap_or_default();
+        merged = between;
     }
-    let rest = left.get(l..l_end).unwrap_or_default().iter().chain(right.get(r..r_end).unwrap_or_default());
-    slots.zip(rest).for_each(|(slot, item)| *slot = *item);
+    insert(left, right, merged);
+}
+
+/// Merges two sorted runs of which one has at most one item.
+fn insert<Item: Keyed>(left: &[Item], right: &[Item], merged: &mut [Item]) {
+    let (one, many) = if left.len() < 2 { (left, right) } else { (right, left) };
+    let place = one.first().map_or(0, |one| many.partition_point(|item| item.key() < one.key()));
+    let (before, after) = many.split_at_checked(place).unwrap_or_default();
+    merged.iter_mut().zip(before.iter().chain(one).chain(after)).for_each(|(slot, item)| *slot = *item);
 }
 
 #[cfg(test)]
