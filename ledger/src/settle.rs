@@ -16,8 +16,10 @@ use crate::genesis::Forward;
 use crate::outcome::{HomeOutcome, IntervalOutcome, Outcome, OutcomeKind, PostingRecord};
 use crate::state::{Pending, State};
 
-/// Between two blocks further apart there was an outage.
+/// Between two blocks further apart in market time there was an outage …
 const OUTAGE_MS: u64 = 600_000;
+/// … but on an accelerated chain only if they are also so far apart in wall time: a block takes its time at any speed.
+const OUTAGE_WALL_MS: u64 = 2000;
 /// After an outage readings have this long to arrive before anything settles.
 const GRACE_MS: u64 = 600_000;
 /// An interval that could not be settled this long after its deadline settles at the supplier's tariff.
@@ -42,7 +44,9 @@ impl State {
 
     /// Until when nothing settles if the next block is of `time`.
     fn grace_from(&self, time: Timestamp) -> Timestamp {
-        if time.ms_since(self.time) > OUTAGE_MS { time.plus_ms(GRACE_MS) } else { self.grace_until }
+        let speed = self.rules.genesis.clock.map_or(1, |clock| clock.speed);
+        let outage_ms = OUTAGE_WALL_MS.saturating_mul(u64::from(speed)).max(OUTAGE_MS);
+        if time.ms_since(self.time) > outage_ms { time.plus_ms(GRACE_MS) } else { self.grace_until }
     }
 
     /// True if a block of `time` settles an interval or closes a gate.

@@ -1,5 +1,5 @@
 use energy::{Mtu, Price, Quality, WattHours};
-use ledger::{Body, EntryError, OutcomeKind, OwnContract, StandingLimits, sum_by_account};
+use ledger::{Body, DemoClock, EntryError, OutcomeKind, OwnContract, StandingLimits, sum_by_account};
 use market::{
     Account, Metered, PostingKind, SettleHome, SupplierLeg, Tariff, settle, settle_correction, settle_late,
 };
@@ -308,6 +308,19 @@ fn a_gap_of_ten_minutes_is_no_outage() {
     let last = street.ledger.head_time();
     assert!(street.ledger.deadline_at(last.plus_ms(600_000)));
     assert!(!street.block(last.plus_ms(600_000), &[]).outcomes.is_empty());
+}
+
+#[test]
+fn on_an_accelerated_chain_a_gap_is_an_outage_only_after_two_seconds_of_wall_time() {
+    let clock = DemoClock { origin: start(), wall_origin: start(), speed: 720 };
+    for (gap_ms, outage) in [(1_440_000, false), (1_440_001, true)] {
+        let mut street = Fixture::with(2, |genesis| genesis.clock = Some(clock));
+        street.baselines(2);
+        street.idle_until(26);
+        let time = street.ledger.head_time().plus_ms(gap_ms);
+        assert_eq!(street.ledger.deadline_at(time), !outage, "{gap_ms} ms of market time");
+        assert_eq!(street.block(time, &[]).outcomes.is_empty(), outage);
+    }
 }
 
 #[test]

@@ -35,14 +35,22 @@ async fn run_intervals(street: &Street, args: &DemoArgs, view: &mut View) -> any
     // The registers at the first interval's start are everybody's baseline.
     wait_until_final(street, street.first.index(), view).await?;
     let mut interval = street.first;
-    // With the default deadline of one interval, the last of a day is settled one interval past midnight.
-    let last = if args.once { QUARTERS_PER_DAY + 1 } else { street.intervals };
-    for position in 0..last.min(street.intervals) {
+    for position in 0..street.intervals {
         run_to_end_of(street, interval, position).await;
         wait_until_final(street, interval.next().index(), view).await?;
         interval = interval.next();
+        if args.once && day_is_settled(street) {
+            return Ok(());
+        }
     }
-    Ok(())
+    if args.once { bail!("the recording ended before the day was settled") } else { Ok(()) }
+}
+
+/// True once every node has settled the last interval of the first day: one interval past midnight, unless a stall moved
+/// its deadline.
+fn day_is_settled(street: &Street) -> bool {
+    let after = (0..QUARTERS_PER_DAY).fold(street.first, |interval, _| interval.next()).index();
+    street.progress().all(|progress| progress.next_to_settle >= after)
 }
 
 /// Lets the clock run to the interval's end. The meters latch their registers a moment before, so that nobody who reads
