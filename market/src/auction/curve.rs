@@ -135,20 +135,23 @@ fn solve_in<W: Width, Id>(input: &Input<'_, Id>) -> Used {
     let Input { network, orders, ranks, places, desk, .. } = *input;
     let regions = Regions::of(network);
     let desk_steps = desk.map_or([None; 2], |desk| desk_steps(desk, orders.len()));
-    // One allocation with room to sort and later to merge; crossing its edge, a curve may grow by one piece.
+    // One allocation with room to sort, to merge and for the curves; crossing its edge, a curve may grow by one piece.
     let count = orders.len().saturating_add(desk_steps.iter().flatten().count());
     let room = count.saturating_add(regions.tops.len());
-    let mut steps: Vec<Step<W>> = Vec::with_capacity(room.saturating_mul(2));
+    let mut steps: Vec<Step<W>> = Vec::with_capacity(room.saturating_mul(3));
     steps.extend(orders.iter().zip(0u32..).map(|(order, origin)| order_step(order, origin)));
     steps.extend(desk_steps.into_iter().flatten());
     steps.resize(room.saturating_mul(2), Step::new(0, 0, 0));
     let (mut sorted, mut other) = steps.split_at_mut(room);
+    let (mut spare, mut dealt) = (0, room);
     if sort(sorted.get_mut(..count).unwrap_or_default(), other.get_mut(..count).unwrap_or_default()) {
         std::mem::swap(&mut sorted, &mut other);
+        std::mem::swap(&mut spare, &mut dealt);
     }
-    let mut own = Own::gather(&regions, ranks, sorted.get(..count).unwrap_or_default(), other);
+    let mut own = Own::gather(&regions, ranks, sorted.get(..count).unwrap_or_default(), other, dealt);
     own.add_base(0, desk.map_or(0, |desk| desk.export_limit));
-    let mut curves = Curves::new(orders.len(), room, sorted);
+    let spare = spare..spare.saturating_add(room);
+    let mut curves = Curves::new(orders.len(), regions.tops.len(), steps, spare);
     curves.raise(network, &regions, &own);
     curves.share_out(&Sharing { network, ranks, places });
     curves.finish(orders.len())
@@ -191,20 +194,27 @@ impl Regions {
     }
 }
 
-/// Every region's own steps in order of their keys, one region after another.
-struct Own<'a, W> {
-    steps: &'a mut [Step<W>],
-    /// Where each region's steps end; they begin where the region before ends.
+/// Where every region's own steps are, in order of their keys, one region after another.
+struct Own {
+    /// Where the root region's begin.
+    first: usize,
+    /// Where each region's steps end, from there; they begin where the region before ends.
     ends: Vec<usize>,
     /// What each region's own buyers take when none gives up.
     bases: Vec<u64>,
 }
 
-impl<'a, W: Width> Own<'a, W> {
-    /// Deals the `sorted` steps out to their regions' places in `room`. Those of the supplier belong to the root's.
-    fn gather(regions: &Regions, ranks: &[u32], sorted: &[Step<W>], room: &'a mut [Step<W>]) -> Self {
-        let mut own =
-            Self { steps: room, ends: vec![0; regions.tops.len()], bases: vec![0; regions.tops.len()] };
+impl Own {
+    /// Deals the `sorted` steps out to their regions' places in `room`, which begins at `first`. Those of the supplier
+    /// belong to the root's.
+    fn gather<W: Width>(
+        regions: &Regions,
+        ranks: &[u32],
+        sorted: &[Step<W>],
+        room: &mut [Step<W>],
+        first: usize,
+    ) -> Self {
+        let mut own = Self { first, ends: vec![0; regions.tops.len()], bases: vec![0; regions.tops.len()] };
         for rank in ranks {
             own.count(regions.region(*rank), 1);
         }
@@ -215,7 +225,8 @@ impl<'a, W: Width> Own<'a, W> {
             (*end, total) = (total, total.saturating_add(*end));
         }
         for step in sorted {
-            own.add(ranks.get(step.origin as usize).map_or(0, |rank| regions.region(*rank)), *step);
+            let region = ranks.get(step.origin as usize).map_or(0, |rank| regions.region(*rank));
+            own.add(region, *step, room);
         }
         own
     }
@@ -226,9 +237,9 @@ impl<'a, W: Width> Own<'a, W> {
         }
     }
 
-    fn add(&mut self, region: usize, step: Step<W>) {
+    fn add<W: Width>(&mut self, region: usize, step: Step<W>, room: &mut [Step<W>]) {
         if let Some(end) = self.ends.get_mut(region) {
-            if let Some(slot) = self.steps.get_mut(*end) {
+            if let Some(slot) = room.get_mut(*end) {
                 *slot = step;
             }
             *end = end.saturating_add(1);
@@ -243,10 +254,10 @@ impl<'a, W: Width> Own<'a, W> {
         }
     }
 
-    /// A region's steps.
-    fn steps(&self, region: usize) -> &[Step<W>] {
-        let start = region.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
-        self.ends.get(region).and_then(|end| self.steps.get(start..*end)).unwrap_or_default()
+    /// Where a region's steps are.
+    fn steps(&self, region: usize) -> Range<usize> {
+        let end_of = |region: usize| self.ends.get(region).copied().unwrap_or(0).saturating_add(self.first);
+        region.checked_sub(1).map_or(self.first, end_of)..end_of(region)
     }
 
     fn base(&self, region: usize) -> u64 {
@@ -272,12 +283,14 @@ fn desk_steps<W: Width>(desk: &Desk, orders: usize) -> [Option<Step<W>>; 2] {
 }
 
 /// The stack of curves, and what was used so far.
-struct Curves<'a, W> {
+struct Curves<W> {
+    /// Regions' own steps and as many spare ones, to merge in; then the stack.
     steps: Vec<Step<W>>,
+    /// Where the spare ones are.
+    spare: Range<usize>,
     runs: Vec<Run>,
-    /// Where the runs to merge begin, and room to merge them.
+    /// Where the runs to merge begin.
     starts: Vec<usize>,
-    spare: &'a mut [Step<W>],
     /// By origin: orders, then import, export given up, then splits.
     used: Vec<u64>,
     splits: Vec<Split>,
@@ -288,21 +301,17 @@ struct Curves<'a, W> {
 /// Orders and the supplier's two steps come before the splits among the origins.
 const DESK_ORIGINS: usize = 2;
 
-impl<'a, W: Width> Curves<'a, W> {
-    fn new(orders: usize, room: usize, spare: &'a mut [Step<W>]) -> Self {
-        Self {
-            steps: Vec::with_capacity(room),
-            runs: vec![],
-            starts: vec![],
-            spare,
-            used: vec![0; orders.saturating_add(DESK_ORIGINS)],
-            splits: vec![],
-            members: vec![],
-        }
+impl<W: Width> Curves<W> {
+    fn new(orders: usize, regions: usize, steps: Vec<Step<W>>, spare: Range<usize>) -> Self {
+        let origins = orders.saturating_add(DESK_ORIGINS);
+        // An edge splits at most at its two limits and at zero.
+        let mut used = Vec::with_capacity(origins.saturating_add(regions.saturating_mul(3)));
+        used.resize(origins, 0);
+        Self { steps, spare, runs: vec![], starts: vec![], used, splits: vec![], members: vec![] }
     }
 
     /// Builds every region's curve, children first, and settles the root's.
-    fn raise(&mut self, network: &Network, regions: &Regions, own: &Own<'_, W>) {
+    fn raise(&mut self, network: &Network, regions: &Regions, own: &Own) {
         for (region, top) in regions.tops.iter().enumerate().rev() {
             let mut run = self.merge(regions, region, own);
             if region == 0 {
@@ -315,7 +324,7 @@ impl<'a, W: Width> Curves<'a, W> {
     }
 
     /// Puts a region's own steps on top of its children's and merges them all.
-    fn merge(&mut self, regions: &Regions, region: usize, own: &Own<'_, W>) -> Run {
+    fn merge(&mut self, regions: &Regions, region: usize, own: &Own) -> Run {
         let mut run = Run { start: self.steps.len(), base: own.base(region) };
         self.starts.clear();
         self.starts.push(self.steps.len());
@@ -324,10 +333,11 @@ impl<'a, W: Width> Curves<'a, W> {
             run = Run { start: child.start, base: run.base.saturating_add(child.base) };
             self.starts.push(child.start);
         }
-        self.steps.extend_from_slice(own.steps(region));
+        self.steps.extend_from_within(own.steps(region));
         self.starts.reverse();
         self.starts.iter_mut().for_each(|start| *start = start.saturating_sub(run.start));
-        merge_runs(self.steps.get_mut(run.start..).unwrap_or_default(), &mut self.starts, self.spare);
+        let (below, curves) = self.steps.split_at_mut(run.start);
+        merge_runs(curves, &mut self.starts, below.get_mut(self.spare.clone()).unwrap_or_default());
         run
     }
 
