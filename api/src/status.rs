@@ -94,6 +94,8 @@ pub enum MeterCondition {
     Uncertain,
     /// Does not answer.
     Silent,
+    /// This node has none to read.
+    Absent,
 }
 
 /// The meter as the node sees it.

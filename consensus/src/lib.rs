@@ -14,7 +14,7 @@ mod replica;
 mod tendermint;
 
 pub use agreement::*;
-pub use log::{new_log, read_records};
+pub use log::{damaged_log, new_log, read_records};
 pub use mempool::Origin;
 pub use replica::*;
 pub use tendermint::Tendermint;

@@ -193,6 +193,12 @@ pub fn new_log(chain: Chain, key: PublicKey) -> Vec<u8> {
     encode_frame(&[Record::Opened { chain, key }])
 }
 
+/// Bytes that read as a damaged log, for a shell that knows there was one and cannot hand over what it held.
+#[must_use]
+pub fn damaged_log() -> Vec<u8> {
+    [b"damaged".as_slice(), &encode_frame(&[])].concat()
+}
+
 /// What a log holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Records {

@@ -50,6 +50,8 @@ pub(crate) enum Admission {
     Added(EntryId),
     /// Here already.
     Known,
+    /// No room for another own entry now: nothing is wrong with it, and the journal hands it over again.
+    Full,
     /// Its number is on the ledger already: most likely the entry itself is.
     Used(EntryId),
     /// Not kept, and why.
@@ -99,6 +101,9 @@ impl Mempool {
         if self.waiting.contains_key(&id) {
             return Admission::Known;
         }
+        if origin == Origin::Own && self.own.len() >= POOL_OWN_MAX {
+            return Admission::Full;
+        }
         let verified = match verify(ledger, bytes, |entry| self.has_room(entry, bytes.len(), &origin)) {
             Ok(verified) => verified,
             Err(reason) => return Admission::Refused(id, reason),
@@ -117,7 +122,8 @@ impl Mempool {
 
     fn has_room(&self, entry: &Entry, bytes: usize, origin: &Origin) -> bool {
         match origin {
-            Origin::Own => self.own.len() < POOL_OWN_MAX,
+            // Counted before; its author is never told that it was one too many.
+            Origin::Own => true,
             Origin::Peer(_) => {
                 self.bytes + bytes <= POOL_BYTES_MAX
                     && self.by_signer.get(&entry.signer).is_none_or(|count| *count < POOL_PER_SIGNER_MAX)

@@ -520,7 +520,8 @@ impl Replica {
         let interval = self.config.min_block_interval_ms;
         let spacing = self.committed_ms.map_or(0, |_| interval.saturating_sub(since(self.height_started_ms)));
         let has_work = self.pool.has_includable() || self.now.market >= self.ledger.next_due();
-        if self.catching_up.is_far_behind(self.ledger.height(), self.faults()) {
+        let (height, delegates) = (self.ledger.height(), self.ledger.delegates());
+        if self.catching_up.is_far_behind(height, delegates, self.faults()) {
             return PACE_POLL_MS;
         }
         if has_work {

@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use crate::cli::Output;
 use crate::clock::HeldClock;
-use crate::config::ConsensusSettings;
+use crate::config::{ApiSettings, ConsensusSettings};
 use crate::demo::proc_figure;
 use crate::demo::summary::Percentiles;
 use crate::engine::Command;
@@ -128,7 +128,7 @@ async fn ledger(args: &LedgerArgs, folder: &Path) -> anyhow::Result<LedgerFigure
             listen: vec!["/ip4/127.0.0.1/tcp/0".parse()?],
             peers: nodes.iter().flat_map(|node| node.addresses.clone()).collect(),
             mdns: false,
-            api_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            api: ApiSettings { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), ..ApiSettings::default() },
             meter: None,
             root_meter: None,
             consensus: ConsensusSettings { min_block_interval_ms: 200, ..Default::default() },

@@ -311,6 +311,7 @@ pub struct FoundArgs {
 #[command(after_help = "\
 Examples:
   commonwatt status --config /var/lib/commonwatt/commonwatt.toml
+  commonwatt status --page --config /var/lib/commonwatt/commonwatt.toml
   commonwatt status --connect http://127.0.0.1:8480 --token-file api.token --output json")]
 pub struct StatusArgs {
     /// Address of its API.
@@ -322,6 +323,9 @@ pub struct StatusArgs {
     /// Its configuration file, which names both.
     #[arg(long, value_name = "FILE", conflicts_with = "connect")]
     pub config: Option<PathBuf>,
+    /// Prints the link that opens the home's page in a browser, and nothing else. Who has it can read everything.
+    #[arg(long)]
+    pub page: bool,
 }
 
 /// The stored ledger.

@@ -49,11 +49,15 @@ pub struct Config {
 pub struct ApiSettings {
     /// Where it listens; port 0 takes any free one.
     pub listen: SocketAddr,
+    /// Names by which browsers may call this server besides its IP addresses and `localhost`.
+    pub hosts: Vec<String>,
+    /// What clocks show at the home, in minutes ahead of UTC: where the page's days begin.
+    pub utc_offset_minutes: i32,
 }
 
 impl Default for ApiSettings {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8480)) }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8480)), hosts: Vec::new(), utc_offset_minutes: 0 }
     }
 }
 
@@ -134,7 +138,7 @@ impl Config {
         let folder = document.path().parent().unwrap_or(Path::new("")).to_owned();
         document.read(|top| {
             let home = top.required("home");
-            let data_dir = top.required::<PathBuf>("data_dir").map(|path| folder.join(path));
+            let data_dir = top.required::<PathBuf>("data_dir").map(|path| tidy(&folder.join(path)));
             let genesis = folder.join(top.or("genesis", PathBuf::from("genesis.toml")));
             let api = top.section("api").map(|section| read_api(&section)).unwrap_or_default();
             let network = read_network(top.section("network").as_ref());
@@ -179,6 +183,11 @@ impl Config {
     }
 }
 
+/// The same path without `.` in the middle of it.
+fn tidy(path: &Path) -> PathBuf {
+    path.components().collect()
+}
+
 /// `None` outside if there was a fault, `None` inside if there is no such section.
 #[expect(clippy::option_option, reason = "a faulty section and an absent one must differ")]
 fn swap<T>(section: Option<Option<T>>) -> Option<Option<T>> {
@@ -190,7 +199,13 @@ fn swap<T>(section: Option<Option<T>>) -> Option<Option<T>> {
 }
 
 fn read_api(section: &Section<'_>) -> ApiSettings {
-    ApiSettings { listen: section.or("listen", ApiSettings::default().listen) }
+    let default = ApiSettings::default();
+    ApiSettings {
+        listen: section.or("listen", default.listen),
+        hosts: section.list("hosts").unwrap_or(default.hosts),
+        // The clocks of the world: from Baker Island to Kiribati.
+        utc_offset_minutes: section.within("utc_offset_minutes", default.utc_offset_minutes, -720..=840),
+    }
 }
 
 fn read_network(section: Option<&Section<'_>>) -> NetworkSettings {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use api::{BlockRow, Event, IntervalRow, Time};
 use consensus::message::{Message, SYNC_BLOCKS_MAX};
-use consensus::{Commit, Effect, Input, Now, Origin, Replica, Timer};
+use consensus::{Commit, Effect, Input, NUMBER_ON_LEDGER, Now, Origin, Replica, Timer};
 use energy::{HomeId, Timestamp, midpoint_floor};
 use ledger::{Block, Body, EntryId, IntervalOutcome, Ledger, Outcome, PublicKey};
 use market::Account;
@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::clock::Clock;
 use crate::http::{Live, Role};
-use crate::metering::Fate;
+use crate::metering::{Fate, OnLedger};
 use crate::network::{DIRECT_BYTES_MAX, NetworkHandle, Topic};
 use crate::store::StoreError;
 use crate::store::ledger_db::LedgerDb;
@@ -89,6 +89,13 @@ pub struct EngineHandle {
 }
 
 impl EngineHandle {
+    /// A way to where a test listens.
+    #[cfg(test)]
+    pub(crate) fn for_test() -> (Self, Receiver<Command>) {
+        let (commands, inbox) = sync_channel(QUEUE_MAX);
+        (Self { commands }, inbox)
+    }
+
     /// Hands over an entry of this node's own; it is sent until it is final. False if the engine is gone or has too much
     /// to do: the journal hands it over again.
     pub fn submit(&self, entry: Vec<u8>) -> bool {
@@ -156,7 +163,7 @@ pub fn spawn(
 
 impl Engine {
     fn run(&mut self, inbox: &Receiver<Command>) {
-        self.show();
+        self.show(self.parts.replica.ledger());
         self.step(Input::Start);
         while !self.halted {
             let wait =
@@ -240,7 +247,7 @@ impl Engine {
                 self.timers.remove(&timer);
             }
             Effect::Commit(commit) => self.commit(&commit)?,
-            Effect::ServeBlocks { to, from_height, max_bytes } => self.serve(&to, from_height, max_bytes)?,
+            Effect::ServeBlocks { to, from_height, max_bytes } => self.serve(&to, from_height, max_bytes),
             Effect::Refused { entry, reason, origin } => self.refused(entry, &reason, &origin),
             Effect::Evidence(evidence) => tracing::error!(?evidence, "a delegate contradicted itself"),
             Effect::Halt { reason } => self.halt(reason),
@@ -260,13 +267,14 @@ impl Engine {
             self.members = Members::of(&commit.executed.ledger);
             self.parts.network.set_members(self.members.keys());
         }
-        self.tell_fates(block);
+        self.tell_fates(block, &commit.executed.ledger);
+        self.tell_of_meter(block, &commit.executed.ledger);
         self.publish(commit);
         Ok(())
     }
 
     /// Tells the meters' tasks which of their entries are final.
-    fn tell_fates(&mut self, block: &Block) {
+    fn tell_fates(&mut self, block: &Block, ledger: &Ledger) {
         for (position, (key, fates)) in self.parts.fates.iter().enumerate() {
             let own = block.entries.iter().filter(|entry| entry.entry().signer == *key);
             let mut ids = Vec::new();
@@ -279,10 +287,28 @@ impl Engine {
                 }
             }
             if !ids.is_empty() {
-                let fate = Fate::Final { height: block.header.height, ids };
+                let on_ledger = OnLedger::of(ledger, &self.parts.home, key);
+                let fate = Fate::Final { height: block.header.height, ids, on_ledger };
                 if fates.try_send(fate).is_err() {
-                    tracing::debug!("the meter's task is busy; its journal is confirmed at the next start");
+                    tracing::debug!("the meter's task is busy; its journal hears of it when it asks again");
                 }
+            }
+        }
+    }
+
+    /// Tells the home's meter's task of the meter that was registered for it.
+    fn tell_of_meter(&self, block: &Block, ledger: &Ledger) {
+        let (home, fates) = (&self.parts.home, &self.parts.fates);
+        let registered = block.entries.iter().any(
+            |entry| matches!(&entry.entry().body, Body::MeterRegistration { home: whose, .. } if whose == home),
+        );
+        let Some(member) = ledger.member(home).filter(|_| registered) else { return };
+        let (key, epoch) = (member.admission.keys.reading, member.admission.meter.epoch);
+        for (_, fates) in fates.iter().filter(|(reading, _)| *reading == key) {
+            if fates.try_send(Fate::Registered { epoch }).is_err() {
+                tracing::warn!(
+                    "the meter's task is busy; restart the node to read the newly registered meter"
+                );
             }
         }
     }
@@ -303,12 +329,11 @@ impl Engine {
                 live.publish(Event::Interval(interval_row(interval, block)));
             }
         }
-        self.show();
+        self.show(&commit.executed.ledger);
     }
 
-    /// Brings what is shown and waited for up to date.
-    fn show(&self) {
-        let ledger = self.parts.replica.ledger();
+    /// Brings what is shown and waited for up to date with what is stored: the replica itself may be blocks ahead.
+    fn show(&self, ledger: &Ledger) {
         let (home, live) = (&self.parts.home, &self.parts.live);
         let account = Account::Home(home.clone());
         live.set_obligations(ledger.claim(&account, &Account::Supplier).get(), ledger.reserved(home).get());
@@ -333,22 +358,24 @@ impl Engine {
             tracing::debug!(entry = %id, reason, "an entry was refused");
             return;
         }
-        for (_, fates) in &self.parts.fates {
-            if fates.try_send(Fate::Refused { id, reason: reason.to_owned() }).is_err() {
-                tracing::warn!(entry = %id, reason, "an entry of ours was refused");
+        // A number that is taken up means no harm: most likely the entry itself is final.
+        if reason != NUMBER_ON_LEDGER {
+            tracing::error!(entry = %id, reason, "the ledger refused an entry of ours");
+        }
+        for (key, fates) in &self.parts.fates {
+            let on_ledger = OnLedger::of(self.parts.replica.ledger(), &self.parts.home, key);
+            if fates.try_send(Fate::Refused { id, reason: reason.to_owned(), on_ledger }).is_err() {
+                tracing::debug!("the meter's task is busy; its journal hears of it when it asks again");
             }
         }
     }
 
-    /// Hands out final blocks to a member that was away.
-    fn serve(&self, to: &HomeId, from_height: u64, max_bytes: u32) -> Result<(), StoreError> {
-        let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX).min(DIRECT_BYTES_MAX - SERVE_ROOM);
-        let mut blocks = self.parts.db.blocks_from(from_height, max_bytes)?;
-        blocks.truncate(SYNC_BLOCKS_MAX);
-        if !blocks.is_empty() {
-            self.send(to, Message::SyncResponse(blocks).to_bytes());
+    /// Hands out final blocks to a member that was away. One that is damaged is named and not served, and that is all:
+    /// what is decided next does not rest on it, and others have it.
+    fn serve(&self, to: &HomeId, from_height: u64, max_bytes: u32) {
+        if let Some(answer) = blocks_for(&self.parts.db, from_height, max_bytes) {
+            self.send(to, answer.to_bytes());
         }
-        Ok(())
     }
 
     fn send(&self, to: &HomeId, bytes: Vec<u8>) {
@@ -376,7 +403,7 @@ impl Engine {
     }
 
     fn halt(&mut self, reason: String) {
-        tracing::error!(home = %self.parts.home, reason, "the node stops taking part; it goes on metering");
+        tracing::error!(home = %self.parts.home, reason, "the node stops; what its meter showed and nobody has yet stays in its journal");
         self.halted = true;
         self.progress.send_modify(|progress| progress.halted = Some(reason));
     }
@@ -425,6 +452,21 @@ impl Members {
     }
 }
 
+/// The answer to a member that asks for blocks, if there is one.
+fn blocks_for(db: &LedgerDb, from_height: u64, max_bytes: u32) -> Option<Message> {
+    let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX).min(DIRECT_BYTES_MAX - SERVE_ROOM);
+    match db.blocks_from(from_height, max_bytes) {
+        Ok(mut blocks) => {
+            blocks.truncate(SYNC_BLOCKS_MAX);
+            (!blocks.is_empty()).then_some(Message::SyncResponse(blocks))
+        }
+        Err(error) => {
+            tracing::error!(%error, "a stored block is not handed out");
+            None
+        }
+    }
+}
+
 const fn changes_members(body: &Body) -> bool {
     matches!(body, Body::Admission(_) | Body::KeyRotation { .. })
 }
@@ -444,5 +486,28 @@ fn interval_row(interval: &IntervalOutcome, block: &Block) -> IntervalRow {
         missing: interval.missing,
         height: block.header.height,
         settled_at: Time(block.header.time),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Durability;
+    use crate::store::fixture::{Street, genesis, home, store};
+
+    #[test]
+    fn a_damaged_block_is_not_handed_out_and_stops_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger.db");
+        let mut db = LedgerDb::open(&path, Durability::Full, &genesis(), &home(1)).unwrap();
+        store(&mut db, &Street::new().run(2));
+        assert!(
+            matches!(blocks_for(&db, 3, u32::MAX), Some(Message::SyncResponse(blocks)) if blocks.len() > 2)
+        );
+        let other = rusqlite::Connection::open(&path).unwrap();
+        other.execute("UPDATE block SET entries = x'00' WHERE height = 3", []).unwrap();
+        assert_eq!(blocks_for(&db, 3, u32::MAX), None);
+        assert!(matches!(blocks_for(&db, 4, u32::MAX), Some(Message::SyncResponse(_))));
+        assert_eq!(blocks_for(&db, db.last_height() + 1, u32::MAX), None);
     }
 }

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::{MeterCondition, MeterStatus};
-use consensus::NUMBER_ON_LEDGER;
 use ed25519_dalek::SigningKey;
 use energy::{HomeId, Interval, Mtu, Reading, TakenAt};
-use ledger::{Body, Chain, Entry, EntryId, PublicKey, Salt, VerifiedEntry, reading_hash};
+use ledger::{Body, Chain, Entry, EntryId, Ledger, PublicKey, Salt, Stream, VerifiedEntry, reading_hash};
 use meter::{
     BOUNDARY_TOLERANCE_MS, BoundaryError, BoundaryTracker, EnergySample, LastRecord, Meter, MeterError,
 };
@@ -47,6 +46,25 @@ pub enum MeteringError {
     Randomness(#[from] IdentityError),
 }
 
+/// What of one meter's readings the ledger holds: the journal goes on from there, also one that was lost or restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OnLedger {
+    /// The largest number its key has used for readings; 0 for none.
+    pub number: u64,
+    /// Number and hash of its last record.
+    pub record: Option<(u64, [u8; 32])>,
+}
+
+impl OnLedger {
+    /// Of the meter whose readings `key` signs: that of `home`, else the root meter.
+    #[must_use]
+    pub fn of(ledger: &Ledger, home: &HomeId, key: &PublicKey) -> Self {
+        let member = ledger.member(home).filter(|member| member.admission.keys.reading == *key);
+        let record = member.map_or_else(|| ledger.root_record(), |member| member.last_record);
+        Self { number: ledger.last_number(key, Stream::Readings), record }
+    }
+}
+
 /// What the engine tells the meter's task about its entries.
 #[derive(Debug)]
 pub enum Fate {
@@ -56,6 +74,13 @@ pub enum Fate {
         height: u64,
         /// All entries of the block that a key of this home signed.
         ids: Vec<EntryId>,
+        /// What the ledger holds after it.
+        on_ledger: OnLedger,
+    },
+    /// Another meter, or the same one anew, is registered for the home from the next reading on.
+    Registered {
+        /// Its epoch.
+        epoch: u32,
     },
     /// The ledger can never take it.
     Refused {
@@ -63,6 +88,8 @@ pub enum Fate {
         id: EntryId,
         /// Why.
         reason: String,
+        /// What the ledger holds instead.
+        on_ledger: OnLedger,
     },
 }
 
@@ -128,16 +155,17 @@ impl Metering {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn catch_up(
-        &mut self,
-        last_number: u64,
-        last_record: Option<(u64, [u8; 32])>,
-    ) -> Result<(), StoreError> {
-        self.journal.skip_numbers(ledger::Stream::Readings, last_number)?;
-        if let Some((number, hash)) = last_record {
-            self.journal.continue_after(number, hash)?;
-        }
+    pub fn catch_up(&mut self, on_ledger: OnLedger) -> Result<(), StoreError> {
+        self.follow(on_ledger)?;
         self.resubmit()
+    }
+
+    fn follow(&mut self, on_ledger: OnLedger) -> Result<(), StoreError> {
+        self.journal.skip_numbers(Stream::Readings, on_ledger.number)?;
+        match on_ledger.record {
+            Some((number, hash)) => self.journal.continue_after(number, hash),
+            None => Ok(()),
+        }
     }
 
     /// Hands the oldest entries that are not final to the engine, which knows those it has already.
@@ -211,10 +239,17 @@ impl Metering {
             let (taken_at, tolerance) = (self.taken_at(&sample), self.tolerance_ms());
             match self.tracker.boundary(interval, sample, taken_at, quality, tolerance) {
                 Ok(reading) => {
-                    if let Err(error) = self.record(reading) {
-                        tracing::error!(home = label, %interval, %error, "the reading could not be journalled");
+                    match self.record(reading) {
+                        Ok(()) => self.show_meter(MeterCondition::Good, String::new()),
+                        Err(error) => {
+                            let why = format!(
+                                "the reading of {interval} could not be kept: {:#}",
+                                anyhow::Error::from(error)
+                            );
+                            tracing::error!(home = label, "{why}");
+                            self.show_meter(MeterCondition::Uncertain, why);
+                        }
                     }
-                    self.show_meter(MeterCondition::Good, String::new());
                     return;
                 }
                 Err(BoundaryError::NotRead { cause, .. }) if self.can_retry(interval) => {
@@ -268,12 +303,20 @@ impl Metering {
 
     fn settle_fate(&mut self, fate: Fate) {
         let done = match fate {
-            Fate::Final { height, ids } => self.journal.confirm(&ids, height).map(drop),
-            Fate::Refused { id, reason } => self.journal.give_up(&id, &reason).map(|was_ours| {
-                if was_ours && reason != NUMBER_ON_LEDGER {
-                    tracing::error!(entry = %id, reason, "the ledger refused a reading of ours");
-                }
-            }),
+            Fate::Final { height, ids, on_ledger } => match self.journal.confirm(&ids, height) {
+                // Signed here before the journal was lost: its numbers must not be used again.
+                Ok(known) if known < ids.len() => self.follow(on_ledger),
+                done => done.map(drop),
+            },
+            Fate::Registered { epoch } => {
+                self.owner.meter_epoch = epoch;
+                self.tracker = BoundaryTracker::new(epoch, self.tracker.last().cloned());
+                Ok(())
+            }
+            Fate::Refused { id, reason, on_ledger } => match self.journal.give_up(&id, &reason) {
+                Ok(true) => self.follow(on_ledger),
+                done => done.map(drop),
+            },
         };
         if let Err(error) = done {
             tracing::error!(%error, "the journal could not be updated");
@@ -297,12 +340,132 @@ async fn show_power(meter: Meter, live: Arc<Live>) {
             return;
         }
         match meter.read_live(READ_DEADLINE).await {
-            Ok(sample) => live.set_power(Some(sample.power_w), sample.middle),
-            Err(error) => tracing::debug!(%error, "no live power"),
+            Ok(sample) => {
+                live.meter_answers();
+                live.set_power(Some(sample.power_w), sample.middle);
+            }
+            Err(error) => {
+                tracing::debug!(%error, "no live power");
+                live.set_meter(MeterStatus { state: MeterCondition::Silent, detail: error.to_string() });
+            }
         }
     }
 }
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::sync::mpsc::Receiver;
+
+    use energy::Timestamp;
+    use ledger::codec::Decode;
+    use ledger::{Hash32, SignedEntry};
+    use meter::{MeterConfig, Profile};
+
+    use super::*;
+    use crate::clock::HeldClock;
+    use crate::engine::Command;
+    use crate::store::fixture::{READING, home, key, reading};
+
+    const CHAIN: Chain = Chain { id: Hash32([4; 32]), recovery: 0 };
+
+    fn metering(folder: &Path) -> (Metering, Receiver<Command>) {
+        let (engine, inbox) = EngineHandle::for_test();
+        let meter = MeterConfig {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 9)),
+            unit: 1,
+            profile: Profile::builtin().first().unwrap(),
+            timeout: Duration::from_millis(1),
+        };
+        let parts = MeteringParts {
+            owner: MeterOwner { home: Some(home(1)), key: key(READING, 1), meter_epoch: 0 },
+            chain: CHAIN,
+            mtu: Mtu::Min15,
+            clock: Arc::new(HeldClock::new(Timestamp::EPOCH, 1)),
+            meter: Meter::spawn(meter),
+            engine,
+            live: None,
+        };
+        (Metering::open(parts, &folder.join("journal.db")).unwrap(), inbox)
+    }
+
+    /// Number, record number and previous hash of the reading handed over next, and its entry's name.
+    fn handed_over(inbox: &Receiver<Command>) -> (u64, u64, [u8; 32], EntryId) {
+        let Ok(Command::Submit(bytes)) = inbox.try_recv() else { panic!("nothing was handed over") };
+        let entry = SignedEntry::from_bytes(&bytes).unwrap().verify(&CHAIN).unwrap();
+        let Body::Reading { reading, .. } = &entry.entry().body else { panic!("no reading") };
+        (entry.entry().number, reading.record_number, reading.previous_hash, entry.id())
+    }
+
+    fn at(number: u64) -> Reading {
+        reading("m1", Interval::from_index(number, Mtu::Min15), (number, 0), (0, [0; 32]))
+    }
+
+    #[tokio::test]
+    async fn a_lost_journal_goes_on_after_what_the_ledger_turns_out_to_hold() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut metering, inbox) = metering(folder.path());
+        metering.record(at(100)).unwrap();
+        let (number, record, _, early) = handed_over(&inbox);
+        assert_eq!((number, record), (1, 1), "nothing is known yet");
+        let before_the_loss = OnLedger { number: 41, record: Some((40, [7; 32])) };
+        let ids = vec![EntryId(Hash32([8; 32]))];
+        metering.settle_fate(Fate::Final { height: 9, ids, on_ledger: before_the_loss });
+        metering.record(at(101)).unwrap();
+        let (number, record, previous, _) = handed_over(&inbox);
+        assert_eq!((number, record, previous), (42, 41, [7; 32]));
+        let later = OnLedger { number: 60, record: Some((59, [6; 32])) };
+        metering.settle_fate(Fate::Refused { id: early, reason: "overtaken".to_owned(), on_ledger: later });
+        metering.record(at(102)).unwrap();
+        let (number, record, previous, _) = handed_over(&inbox);
+        assert_eq!((number, record, previous), (61, 60, [6; 32]));
+    }
+
+    #[tokio::test]
+    async fn what_becomes_final_in_turn_changes_no_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut metering, inbox) = metering(folder.path());
+        metering.record(at(100)).unwrap();
+        let (_, _, _, id) = handed_over(&inbox);
+        metering.record(at(101)).unwrap();
+        let (second, _, _, open) = handed_over(&inbox);
+        let on_ledger = OnLedger { number: 1, record: Some((1, [5; 32])) };
+        metering.settle_fate(Fate::Final { height: 3, ids: vec![id], on_ledger });
+        metering.resubmit().unwrap();
+        assert_eq!(handed_over(&inbox).3, open, "only what is not final is handed over again");
+        metering.record(at(102)).unwrap();
+        assert_eq!(handed_over(&inbox).0, second + 1);
+    }
+
+    #[tokio::test]
+    async fn a_meter_that_is_exchanged_is_read_under_its_new_epoch_without_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut metering, _inbox) = metering(folder.path());
+        metering.record(at(100)).unwrap();
+        let ends = |interval: Interval| TakenAt { time: interval.end(), ..at(0).taken_at };
+        let sample = || {
+            Ok(EnergySample {
+                serial: energy::MeterSerial::new("m2").unwrap(),
+                import: energy::WattHours::new(3),
+                export: energy::WattHours::new(0),
+                raw: vec![3],
+                quantum: energy::WattHours::new(1),
+                profile_hash: [7; 32],
+                round_trip: Duration::ZERO,
+                middle: Instant::now(),
+            })
+        };
+        let next = Interval::from_index(101, Mtu::Min15);
+        let read = |metering: &Metering| {
+            metering.tracker.boundary(next, sample(), ends(next), energy::ClockQuality::Synced, 0)
+        };
+        assert!(matches!(read(&metering), Err(BoundaryError::SerialChanged { .. })));
+        metering.settle_fate(Fate::Registered { epoch: 1 });
+        let reading = read(&metering).unwrap();
+        assert_eq!((reading.meter_epoch, reading.serial.as_str()), (1, "m2"));
+    }
 }

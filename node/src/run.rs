@@ -1,5 +1,6 @@
 //! Putting a node together: network, store, engine, meter, API; and taking it apart again in order.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,18 +12,18 @@ use anyhow::Context;
 use consensus::{Replica, ReplicaConfig, Timeouts};
 use ed25519_dalek::SigningKey;
 use energy::HomeId;
-use ledger::{Chain, Genesis, Ledger, PublicKey, Stream};
+use ledger::{Chain, Genesis, Ledger, PublicKey};
 use libp2p::Multiaddr;
 use meter::{Meter, MeterConfig, Profile};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, ConsensusSettings, MeterSettings};
+use crate::config::{ApiSettings, Config, ConsensusSettings, MeterSettings};
 use crate::engine::{self, Command, EngineHandle, EngineParts, Progress};
 use crate::http::{self, About, Head, HttpState, Language, Live, TokenHash};
 use crate::identity::Identity;
-use crate::metering::{Fate, MeterOwner, Metering, MeteringParts};
+use crate::metering::{Fate, MeterOwner, Metering, MeteringParts, OnLedger};
 use crate::network::{self, NetworkConfig, NetworkEvent, NetworkHandle};
 use crate::store::Durability;
 use crate::store::ledger_db::LedgerDb;
@@ -53,8 +54,8 @@ pub struct NodeSetup {
     pub peers: Vec<Multiaddr>,
     /// Whether it looks for members by multicast.
     pub mdns: bool,
-    /// Where it serves the API.
-    pub api_listen: SocketAddr,
+    /// Where and how it serves the API.
+    pub api: ApiSettings,
     /// The home's meter.
     pub meter: Option<MeterConfig>,
     /// The meter at the transformer, if this node reads it.
@@ -122,6 +123,8 @@ pub async fn start(setup: NodeSetup) -> anyhow::Result<RunningNode> {
     let chain = setup.genesis.chain();
     let stored = Stored::open(&setup)?;
     let live = live_of(&setup, &stored.ledger);
+    // Both listen before anything runs, so that a port in use leaves nothing half started behind.
+    let api = bind_api(&setup).await?;
     let (network, events) = start_network(&setup, &stored.ledger).await?;
     let (home_fates, home_inbox) = mpsc::channel(FATES_MAX);
     let (root_fates, root_inbox) = mpsc::channel(FATES_MAX);
@@ -144,7 +147,7 @@ pub async fn start(setup: NodeSetup) -> anyhow::Result<RunningNode> {
     start_meters(&setup, &chain, &ledger, &engine, &live, home_inbox, root_inbox)?;
     tokio::spawn(show_peers(network.clone(), ledger, live.clone()));
     let token = setup.identity.api_token().to_owned();
-    let (api, stop_api, api_done) = start_api(&setup, live, db.clone(), engine.clone()).await?;
+    let (api, stop_api, api_done) = start_api(&setup, api, live, db.clone(), engine.clone())?;
     Ok(RunningNode {
         api,
         token,
@@ -196,13 +199,16 @@ fn replica(setup: &NodeSetup, stored: &Stored) -> anyhow::Result<Replica> {
         min_block_interval_ms: consensus.min_block_interval_ms,
         speed: setup.clock.speed(),
     };
-    let log: &[u8] = match &stored.found {
-        Found::Nothing => &[],
-        Found::Records(bytes) => bytes,
-        // No log begins like this, so the replica knows that there was one and that it cannot be read.
-        Found::Damaged(_) => b"damaged",
-    };
-    Ok(Replica::new(config, stored.ledger.clone(), log)?)
+    Ok(Replica::new(config, stored.ledger.clone(), &log_bytes(&stored.found))?)
+}
+
+fn log_bytes(found: &Found) -> Cow<'_, [u8]> {
+    match found {
+        Found::Nothing => Cow::Borrowed(&[]),
+        Found::Records(bytes) => Cow::Borrowed(bytes),
+        // There was a log, and what it said is not known: the replica must not take that for a new key.
+        Found::Damaged(_) => Cow::Owned(consensus::damaged_log()),
+    }
 }
 
 fn live_of(setup: &NodeSetup, ledger: &Ledger) -> Arc<Live> {
@@ -222,6 +228,9 @@ fn live_of(setup: &NodeSetup, ledger: &Ledger) -> Arc<Live> {
         time: ledger.head_time(),
         round: 0,
     });
+    if setup.meter.is_none() {
+        live.set_meter(api::MeterStatus { state: api::MeterCondition::Absent, detail: String::new() });
+    }
     live
 }
 
@@ -289,16 +298,15 @@ fn start_meters(
         };
         let path = setup.data_dir.join("journal.db");
         let mut metering = Metering::open(parts(owner, meter.clone(), Some(live.clone())), &path)?;
-        let used = ledger.last_number(&PublicKey::of(setup.identity.reading()), Stream::Readings);
-        metering.catch_up(used, member.and_then(|member| member.last_record))?;
+        let key = PublicKey::of(setup.identity.reading());
+        metering.catch_up(OnLedger::of(ledger, &setup.home, &key))?;
         tokio::spawn(metering.run(home_inbox));
     }
     if let Some(root) = &setup.root_meter {
         let owner = MeterOwner { home: None, key: root.key.clone(), meter_epoch: 0 };
         let path = setup.data_dir.join("root-journal.db");
         let mut metering = Metering::open(parts(owner, root.meter.clone(), None), &path)?;
-        let used = ledger.last_number(&PublicKey::of(&root.key), Stream::Readings);
-        metering.catch_up(used, ledger.root_record())?;
+        metering.catch_up(OnLedger::of(ledger, &setup.home, &PublicKey::of(&root.key)))?;
         tokio::spawn(metering.run(root_inbox));
     }
     Ok(())
@@ -339,15 +347,19 @@ async fn show_peers(network: NetworkHandle, ledger: Ledger, live: Arc<Live>) {
     }
 }
 
-async fn start_api(
+async fn bind_api(setup: &NodeSetup) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(setup.api.listen)
+        .await
+        .with_context(|| format!("the API cannot listen on {}", setup.api.listen))
+}
+
+fn start_api(
     setup: &NodeSetup,
+    listener: TcpListener,
     live: Arc<Live>,
     database: PathBuf,
     engine: EngineHandle,
 ) -> anyhow::Result<(SocketAddr, oneshot::Sender<()>, tokio::task::JoinHandle<()>)> {
-    let listener = TcpListener::bind(setup.api_listen)
-        .await
-        .with_context(|| format!("the API cannot listen on {}", setup.api_listen))?;
     let address = listener.local_addr()?;
     let (submit, mut submitted) = mpsc::channel::<Vec<u8>>(SUBMIT_MAX);
     tokio::spawn(async move {
@@ -362,8 +374,8 @@ async fn start_api(
         token: TokenHash::of(setup.identity.api_token()),
         submit: Some(submit),
         language: Language::default(),
-        hosts: Vec::new(),
-        utc_offset_minutes: 0,
+        hosts: setup.api.hosts.clone(),
+        utc_offset_minutes: setup.api.utc_offset_minutes,
     };
     let (stop, stopped) = oneshot::channel::<()>();
     let done = tokio::spawn(async move {
@@ -409,7 +421,7 @@ pub async fn run(
         listen: config.network.listen.clone(),
         peers: config.network.peers.clone(),
         mdns: config.network.mdns,
-        api_listen: config.api.listen,
+        api: config.api.clone(),
         meter,
         root_meter,
         consensus: config.consensus.clone(),
@@ -417,19 +429,23 @@ pub async fn run(
     })
     .await?;
     tracing::info!(home = %config.home, api = %node.api, "the node runs");
-    let mut progress = node.progress.clone();
-    let halted = async move {
-        let found = progress.wait_for(|progress| progress.halted.is_some()).await;
-        found.ok().and_then(|progress| progress.halted.clone())
-    };
     let reason = tokio::select! {
         () = shutdown => None,
-        reason = halted => reason,
+        reason = why_it_ended(node.progress.clone()) => Some(reason),
     };
     node.stop().await;
     match reason {
         Some(reason) => anyhow::bail!("the node stopped taking part: {reason}"),
         None => Ok(()),
+    }
+}
+
+/// Waits until the engine stops by itself, and says why.
+async fn why_it_ended(mut progress: watch::Receiver<Progress>) -> String {
+    match progress.wait_for(|progress| progress.halted.is_some()).await {
+        Ok(progress) => progress.halted.clone().unwrap_or_default(),
+        // Its thread is gone and took the sender with it: a panic, which must not look like a stop in good order.
+        Err(_) => "its engine broke off; the log says where".to_owned(),
     }
 }
 
@@ -444,4 +460,32 @@ async fn meter_config(settings: &MeterSettings) -> anyhow::Result<MeterConfig> {
         .with_context(|| format!("there is no meter profile {}", settings.profile))?;
     let timeout = Duration::from_millis(settings.timeout_ms.into());
     Ok(MeterConfig { address, unit: settings.unit, profile, timeout })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_cannot_be_read_is_handed_over_as_damaged_and_never_as_empty() {
+        let damaged = log_bytes(&Found::Damaged(PathBuf::from("consensus-a.damaged"))).into_owned();
+        assert_eq!(consensus::read_records(&damaged).damaged_at, Some(0));
+        assert!(log_bytes(&Found::Nothing).is_empty());
+        assert_eq!(*log_bytes(&Found::Records(vec![1, 2])), [1, 2]);
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_panics_is_a_failure_like_one_that_halts() {
+        let (engine, progress) = watch::channel(Progress::default());
+        let halted = Progress { halted: Some("the disk is full".to_owned()), ..Progress::default() };
+        engine.send_replace(halted);
+        assert_eq!(why_it_ended(progress).await, "the disk is full");
+        let (engine, progress) = watch::channel(Progress::default());
+        let panicked = std::thread::spawn(move || {
+            let _held = engine;
+            std::panic::resume_unwind(Box::new("as a defect would"));
+        });
+        assert!(panicked.join().is_err());
+        assert_eq!(why_it_ended(progress).await, "its engine broke off; the log says where");
+    }
 }

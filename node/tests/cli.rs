@@ -195,6 +195,76 @@ fn a_card_is_kept_when_it_is_made_again_and_a_folder_serves_one_home() {
 }
 
 #[test]
+fn a_setting_that_the_configuration_contradicts_is_refused_and_never_ignored() {
+    let folder = four_homes();
+    let here = folder.path();
+    let again = "init --data-dir h002 --home h002";
+    for option in ["--meter-address 127.0.0.1:503", "--meter-profile abb-b23", "--api-listen 127.0.0.1:1"] {
+        let name = option.split(' ').next().unwrap();
+        commonwatt(here, &format!("{again} {option}")).with(78).saying(&[
+            "h002/commonwatt.toml",
+            name,
+            "edit it",
+        ]);
+    }
+    commonwatt(here, &format!("{again} --meter-address 127.0.0.1:502 --api-listen 127.0.0.1:8480")).with(0);
+}
+
+#[test]
+fn the_link_of_the_page_is_printed_for_whoever_holds_the_token() {
+    let folder = four_homes();
+    let token = fs::read_to_string(folder.path().join("h001/api.token")).unwrap();
+    let printed = commonwatt(folder.path(), "status --page --config h001/commonwatt.toml").with(0);
+    assert_eq!(printed.stdout, format!("http://127.0.0.1:8480/?token={}\n", token.trim()));
+    assert!(!printed.stderr.contains(token.trim()));
+}
+
+#[test]
+fn a_node_does_not_run_with_a_profile_the_ledger_would_refuse() {
+    let folder = founded();
+    let here = folder.path();
+    commonwatt(here, "init --data-dir h001 --join genesis.toml").with(0);
+    let path = here.join("h001/commonwatt.toml");
+    let config = fs::read_to_string(&path).unwrap();
+    let other = config.replacen("profile = \"eastron-sdm630\"", "profile = \"abb-b23\"", 1);
+    assert_ne!(config, other);
+    fs::write(&path, other).unwrap();
+    commonwatt(here, "run --config h001/commonwatt.toml").with(78).saying(&["abb-b23", "join card"]);
+}
+
+#[test]
+fn the_console_says_that_it_needs_a_terminal() {
+    let folder = four_homes();
+    let line = "tui --connect http://127.0.0.1:9 --token-file h001/api.token";
+    commonwatt(folder.path(), line).with(2).saying(&["needs a terminal", "--once"]);
+}
+
+#[test]
+fn a_demo_told_to_stop_while_it_starts_leaves_nothing_behind() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_commonwatt"))
+        .args(["demo", "--homes", "12", "--output", "json"])
+        .env("TMPDIR", temporary.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let files = || fs::read_dir(temporary.path()).unwrap().count();
+    while files() == 0 {
+        assert!(demo.try_wait().unwrap().is_none(), "it ended by itself");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let told = Command::new("kill").args(["-TERM", &demo.id().to_string()]).status().unwrap();
+    assert!(told.success());
+    let ended = demo.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.contains("interrupted while the street was starting"), "{said}");
+    assert!(ended.stdout.is_empty(), "a day that never began has no summary");
+    assert_eq!(files(), 0, "keys and databases are gone");
+}
+
+#[test]
 fn what_cannot_be_a_community_is_not_founded_and_makes_no_keys() {
     let folder = four_homes();
     let here = folder.path();

@@ -146,7 +146,7 @@ impl Home {
         match status.meter.state {
             MeterCondition::Silent => return because(Severity::Medium, 'M', "meter silent".to_owned()),
             MeterCondition::Uncertain => return because(Severity::Medium, 'Q', "meter uncertain".to_owned()),
-            MeterCondition::Starting | MeterCondition::Good => {}
+            MeterCondition::Starting | MeterCondition::Good | MeterCondition::Absent => {}
         }
         if status.syncing {
             return because(Severity::Low, 'S', "syncing".to_owned());

@@ -1,5 +1,6 @@
 //! The terminal: keys in, frames out; or one frame as text.
 
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -81,6 +82,10 @@ fn text(buffer: &Buffer) -> String {
 
 /// Shows the console until the user quits.
 pub async fn interactive(targets: Vec<Target>, colour: bool) -> anyhow::Result<()> {
+    if !std::io::stdout().is_terminal() {
+        let message = "the console needs a terminal; --once prints one frame without".to_owned();
+        return Err(TuiError::Usage(message).into());
+    }
     let mut model = Model::new(targets.iter().map(|target| target.label.clone()));
     let leader = Arc::new(AtomicUsize::new(0));
     let (sender, mut answers) = mpsc::channel(ANSWERS_WAITING);

@@ -4,8 +4,9 @@ use anyhow::{Context, bail};
 
 use crate::run::{output_of, root, run, succeeds};
 
-/// Debian packages and a program each brings.
-const PACKAGES: [(&str, &str); 1] = [("mbpoll", "mbpoll")];
+/// Debian packages, and a command that succeeds if what each brings is there.
+const PACKAGES: [(&str, &str); 2] =
+    [("mbpoll", "command -v mbpoll"), ("python3-venv", "python3 -c 'import ensurepip, venv'")];
 
 /// What goes into the virtual environment, pinned.
 const PYTHON_PACKAGES: [&str; 1] = ["pymodbus==3.16.1"];
@@ -22,13 +23,18 @@ pub fn install() -> anyhow::Result<()> {
 fn install_debian() -> anyhow::Result<()> {
     let missing: Vec<&str> = PACKAGES
         .iter()
-        .filter(|(_, program)| !succeeds("sh", &["-c", &format!("command -v {program}")]))
+        .filter(|(_, probe)| !succeeds("sh", &["-c", probe]))
         .map(|(package, _)| *package)
         .collect();
     if missing.is_empty() {
         return Ok(());
     }
     let names = missing.join(" ");
+    if !succeeds("sh", &["-c", "command -v apt-get"]) {
+        bail!(
+            "the tests need {names}, as Debian calls them, and there is no apt-get here; install them by hand"
+        );
+    }
     let command = format!("apt-get update && apt-get install -y --no-install-recommends {names}");
     if output_of("id", &["-u"])?.trim() != "0" {
         bail!("the tests need the Debian packages {names}; install them with: sudo sh -c '{command}'");

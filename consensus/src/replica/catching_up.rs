@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use energy::HomeId;
-use ledger::Certificate;
+use ledger::{Certificate, DelegateSet};
 
 use super::deciding::execute;
 use super::{Effect, Replica, Timer};
@@ -44,9 +44,11 @@ impl CatchingUp {
         self.heights.values().any(|known| *known > height)
     }
 
-    /// True if so many peers that one of them is honest say they are two blocks ahead or more.
-    pub fn is_far_behind(&self, height: u64, faults: usize) -> bool {
-        self.heights.values().filter(|known| **known > height + 1).count() > faults
+    /// True if so many delegates that one of them is honest say they are two blocks ahead or more. What other members
+    /// say must not keep a delegate from voting: of those any number may be dishonest.
+    pub fn is_far_behind(&self, height: u64, delegates: &DelegateSet, faults: usize) -> bool {
+        let ahead = self.heights.iter().filter(|(_, known)| **known > height.saturating_add(1));
+        ahead.filter(|(home, _)| delegates.of_home(home).is_some()).count() > faults
     }
 
     pub fn forget(&mut self, home: &HomeId) {
@@ -200,6 +202,7 @@ impl Replica {
         certificate
             .verify(self.ledger.chain(), self.ledger.delegates())
             .map_err(|error| error.to_string())?;
+        self.look_for_own_signature(certificate);
         let held = self.bodies.remove(&certificate.block).map(|body| body.executed);
         let executed = match held {
             Some(executed) => executed,

@@ -24,7 +24,7 @@ impl Replica {
         let now = (self.block_time(), self.now.wall_ms);
         match self.pool.admit(&self.ledger, bytes, origin.clone(), now) {
             Admission::Added(id) => self.on_added(&id, &origin),
-            Admission::Known => {}
+            Admission::Known | Admission::Full => {}
             Admission::Used(entry) if origin == Origin::Own => {
                 let reason = NUMBER_ON_LEDGER.to_owned();
                 self.effects.push(Effect::Refused { entry, reason, origin });

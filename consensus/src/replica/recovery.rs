@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use energy::HomeId;
 use ledger::codec::Decode as _;
-use ledger::{Ledger, PublicKey, UnverifiedBlock};
+use ledger::{Certificate, Ledger, PublicKey, UnverifiedBlock};
 
 use super::deciding::execute;
 use super::{Body, Replica, ReplicaConfig, Timer};
@@ -183,9 +183,7 @@ impl Replica {
             .filter(|said| !logged.holds(said))
             .collect();
         if !unknown.is_empty() && logged.owner().is_none() {
-            let reason = "others hold statements of this term key, but its consensus log is empty: this node does not vote";
-            self.standing = Standing::Barred(reason.to_owned());
-            self.note(reason.to_owned());
+            self.bar("others hold statements of this term key, but its consensus log is empty: this node does not vote");
             return;
         }
         for statement in unknown {
@@ -199,6 +197,22 @@ impl Replica {
             self.recovered.push(statement);
         }
         self.conclude_recovery();
+    }
+
+    /// With the log the ledger may be lost, too: then the chain itself tells, while it is fetched again, that this key has
+    /// signed before.
+    pub(super) fn look_for_own_signature(&mut self, certificate: &Certificate) {
+        let log_is_empty = self.logged.as_ref().is_some_and(|logged| logged.owner().is_none());
+        let seat = self.my_key().and_then(|key| self.ledger.delegates().seat_of(&key));
+        let mut seats = certificate.signatures.iter().map(|(seat, _)| usize::from(*seat));
+        if log_is_empty && self.barred().is_none() && seats.any(|signed| Some(signed) == seat) {
+            self.bar("the chain bears signatures of this term key, but its consensus log is empty: this node follows and does not vote until it has a new term key");
+        }
+    }
+
+    fn bar(&mut self, reason: &str) {
+        self.standing = Standing::Barred(reason.to_owned());
+        self.note(reason.to_owned());
     }
 
     /// Makes the log ready for the height that starts now and gives what it holds of it. The first time, the log found at

@@ -2,6 +2,7 @@
 
 mod bench;
 mod cluster;
+mod entries;
 mod replica;
 mod simulation;
 mod street;

@@ -14,7 +14,7 @@ use crate::street::{self, Journal, Purpose};
 /// Ten seconds and more, as a validator must have held an entry to insist on it.
 const LONG_BEFORE_MS: u64 = 11_000;
 
-fn first_interval(bench: &Bench) -> Interval {
+pub fn first_interval(bench: &Bench) -> Interval {
     Interval::containing(bench.genesis.start, bench.genesis.mtu)
 }
 
@@ -386,6 +386,13 @@ fn a_damaged_log_bars_from_voting_and_is_left_as_it_is() {
 }
 
 #[test]
+fn a_log_that_could_not_be_read_at_all_bars_from_voting_even_where_the_ledger_is_lost_too() {
+    let bench = Bench::with_log(0, &consensus::damaged_log());
+    assert!(bench.replica.barred().unwrap().contains("damaged at byte 0"));
+    assert!(!bench.replica.is_voting());
+}
+
+#[test]
 fn a_log_of_another_key_or_chain_bars_from_voting() {
     let genesis = genesis();
     let bench = Bench::with_log(0, &clean_log(&genesis, 1, 1));
@@ -435,6 +442,27 @@ fn a_key_that_others_have_heard_of_does_not_vote_from_an_empty_log() {
     assert!(bench.replica.barred().unwrap().contains("others hold statements"));
     bench.hear(others[1], &Message::RecoverResponse { height: 1, statements: vec![] });
     assert!(!bench.replica.is_voting());
+}
+
+#[test]
+fn a_key_that_signed_blocks_does_not_vote_when_log_and_ledger_are_both_lost() {
+    // The bench's certificates are signed by the homes 0, 1 and 2.
+    let after_fetching_a_block = |me: usize| {
+        let mut bench = Bench::with_log(me, &[]);
+        let executed = bench.build(bench.market, &[]);
+        let certificate = bench.certificate(1, 0, executed.block.id());
+        let others = bench.others();
+        bench.hear(others[0], &Message::Final(executed.block.to_bytes(), certificate));
+        for other in &others[..2] {
+            bench.hear(*other, &Message::RecoverResponse { height: 2, statements: vec![] });
+        }
+        assert_eq!(bench.replica.height(), 1);
+        (bench.replica.barred().map(str::to_owned), bench.replica.is_voting())
+    };
+    let (barred, votes) = after_fetching_a_block(0);
+    assert!(barred.unwrap().contains("the chain bears signatures of this term key"));
+    assert!(!votes);
+    assert_eq!(after_fetching_a_block(3), (None, true), "who only comes late may vote");
 }
 
 /// A delegate whose log lost its precommit for a block in round 0, told so by others.
@@ -663,6 +691,23 @@ fn a_node_that_was_away_asks_who_is_ahead_and_another_one_after_a_false_answer()
 }
 
 #[test]
+fn members_without_a_seat_cannot_keep_a_delegate_from_voting_by_claiming_to_be_ahead() {
+    let votes_after_claims_of = |liars: [usize; 2]| {
+        let mut bench = Bench::validator();
+        for number in liars {
+            bench.hear(number, &Message::Status { height: u64::MAX });
+        }
+        let executed = bench.build(bench.market, &[]);
+        bench.propose(0, &executed.block, None);
+        bench.pace();
+        bench.said().iter().any(|message| matches!(message, Message::Vote(_)))
+    };
+    assert!(votes_after_claims_of([DELEGATES, DELEGATES + 1]));
+    let others = Bench::validator().others();
+    assert!(!votes_after_claims_of([others[0], others[1]]), "two delegates of four: one of them is honest");
+}
+
+#[test]
 fn who_does_not_answer_is_passed_over() {
     let mut bench = Bench::with_log(DELEGATES, &[]);
     bench.hear(0, &Message::Status { height: 3 });
@@ -720,111 +765,6 @@ fn messages_of_far_heights_and_of_strangers_are_not_kept() {
     // The only thing that comes of it: whoever claims height 8 is asked for blocks.
     assert!(bench.effects.len() > before);
     assert!(bench.said().is_empty());
-}
-
-#[test]
-fn an_entry_is_refused_with_its_reason_and_taken_once() {
-    let mut bench = Bench::validator();
-    let mut journal = Journal::new(bench.me, bench.chain());
-    let bytes = journal.limit();
-    bench.step(Input::Entry { bytes: bytes.clone(), origin: Origin::Own });
-    bench.step(Input::Entry { bytes, origin: Origin::Peer(street::home(5)) });
-    assert_eq!(bench.replica.mempool_len(), 1);
-    let gossiped = bench.effects.iter().filter(|effect| matches!(effect, Effect::GossipEntry(_))).count();
-    assert_eq!(gossiped, 1);
-    let mut forged = journal.limit();
-    let last = forged.len() - 1;
-    forged[last] ^= 1;
-    bench.step(Input::Entry { bytes: forged, origin: Origin::Own });
-    assert!(bench.notes().contains("forged"), "{}", bench.notes());
-    bench.step(Input::Entry { bytes: vec![0; 5000], origin: Origin::Own });
-    assert!(bench.notes().contains("the limit is 4096"), "{}", bench.notes());
-    assert_eq!(bench.replica.mempool_len(), 1);
-}
-
-#[test]
-fn one_signer_cannot_fill_the_pool() {
-    let mut bench = Bench::validator();
-    let mut journal = Journal::new(5, bench.chain());
-    for _ in 0..600 {
-        let bytes = journal.limit();
-        bench.step(Input::Entry { bytes, origin: Origin::Peer(street::home(5)) });
-    }
-    assert_eq!(bench.replica.mempool_len(), 512);
-    let bytes = Journal::new(4, bench.chain()).limit();
-    bench.step(Input::Entry { bytes, origin: Origin::Peer(street::home(4)) });
-    assert_eq!(bench.replica.mempool_len(), 513);
-}
-
-#[test]
-fn an_own_entry_is_sent_again_until_it_is_final() {
-    let mut bench = Bench::with_log(DELEGATES, &[]);
-    let interval = first_interval(&bench);
-    bench.market = interval.end().plus_ms(10);
-    let bytes = Journal::new(DELEGATES, bench.chain()).read(interval);
-    bench.step(Input::Entry { bytes: bytes.clone(), origin: Origin::Own });
-    let count = |bench: &Bench| {
-        let sent = Message::Entries(vec![bytes.clone()]);
-        bench.said().into_iter().filter(|message| *message == sent).count()
-    };
-    assert_eq!(count(&bench), 1);
-    bench.pass(5000);
-    bench.step(Input::Timer(Timer::Resend));
-    assert_eq!(count(&bench), 2);
-    bench.step(Input::PeerUp(street::home(1)));
-    assert!(bench.sent_to(1).contains(&Message::Entries(vec![bytes.clone()])));
-    let entry = bench.verified(&bytes);
-    let executed = bench.build(bench.market, &[entry]);
-    let certificate = bench.certificate(1, 0, executed.block.id());
-    bench.step(Input::Final {
-        from: street::home(0),
-        bytes: Message::Final(executed.block.to_bytes(), certificate).to_bytes(),
-    });
-    assert_eq!(bench.replica.mempool_len(), 0);
-    bench.pass(5000);
-    bench.step(Input::Timer(Timer::Resend));
-    assert_eq!(count(&bench), 2);
-}
-
-#[test]
-fn what_others_sent_and_no_block_took_is_handed_on_once() {
-    let mut bench = Bench::validator();
-    let bytes = Journal::new(5, bench.chain()).limit();
-    bench.step(Input::Entry { bytes: bytes.clone(), origin: Origin::Peer(street::home(5)) });
-    let sent = Message::Entries(vec![bytes]);
-    for _ in 0..3 {
-        bench.pass(1000);
-        bench.step(Input::Timer(Timer::Relay));
-    }
-    assert_eq!(bench.said().into_iter().filter(|message| *message == sent).count(), 1);
-}
-
-#[test]
-fn a_homes_numbers_enter_a_block_in_their_order_whatever_order_they_came_in() {
-    let genesis = genesis();
-    let me = proposer(&genesis, 1, 0);
-    // Not yet allowed to vote, so that nothing is proposed before all three are there.
-    let mut bench = Bench::with_log(me, &[]);
-    let mut journal = Journal::new(5, bench.chain());
-    let mut entries: Vec<_> = (0..3).map(|_| journal.limit()).collect();
-    entries.reverse();
-    for bytes in entries {
-        bench.step(Input::Entry { bytes, origin: Origin::Peer(street::home(5)) });
-    }
-    for number in &bench.others()[..2] {
-        bench.hear(*number, &Message::RecoverResponse { height: 1, statements: vec![] });
-    }
-    let others = bench.others();
-    let Some(block) = bench.voted(Prevote, 1, 0).flatten() else { panic!("it proposes and votes") };
-    bench.hear_votes(&others, Prevote, 1, 0, Some(block));
-    bench.hear_votes(&others, Precommit, 1, 0, Some(block));
-    let commits = bench.commits();
-    let numbers: Vec<_> =
-        commits[0].executed.block.entries.iter().map(|entry| entry.entry().number).collect();
-    assert_eq!(numbers, [1, 2, 3]);
-    let gossips = bench.effects.iter().position(|effect| matches!(effect, Effect::GossipFinal(_)));
-    let commits = bench.effects.iter().position(|effect| matches!(effect, Effect::Commit(_)));
-    assert!(commits < gossips, "told to others only once it is stored here");
 }
 
 #[test]

@@ -92,6 +92,17 @@ fn check_root_meter(config: &Config, genesis: &Genesis, findings: &mut Findings)
     findings.errors.push(CommandError::config(message));
 }
 
+/// What would keep the configured meters' readings out of the ledger, the first such fault.
+///
+/// # Errors
+/// [`CommandError`].
+pub(super) fn check_meters(config: &Config, genesis: &Genesis) -> Result<(), CommandError> {
+    let mut findings = Findings::default();
+    check_root_meter(config, genesis, &mut findings);
+    check_profile(config, genesis, &mut findings);
+    findings.errors.into_iter().next().map_or(Ok(()), Err)
+}
+
 /// Readings decoded by another profile than the one agreed on would be refused by the ledger.
 fn check_profile(config: &Config, genesis: &Genesis, findings: &mut Findings) {
     let member = genesis.members.iter().find(|member| member.admission.home == config.home);

@@ -11,7 +11,7 @@ use super::join_card::{CardMeter, JoinCard};
 use super::{CommandError, files, found, join, out};
 use crate::cli::{CardArgs, Exit, InitArgs, Output};
 use crate::config::document::Document;
-use crate::config::{Config, SAMPLE};
+use crate::config::{Config, MeterSettings, SAMPLE};
 use crate::identity::{self, Identity};
 
 /// The configuration file in a data folder that `init` made.
@@ -66,7 +66,29 @@ fn make_config(home: &HomeId, data_dir: &Path, args: &CardArgs) -> Result<(), Co
         );
         return Err(CommandError::config(message));
     }
-    Ok(())
+    refuse_other(&path, &config, args)
+}
+
+/// A configuration belongs to its owner once it is written: what is said again must be what it says.
+fn refuse_other(path: &Path, config: &Config, args: &CardArgs) -> Result<(), CommandError> {
+    let meter = config.meter.as_ref();
+    let same_meter = |said: &Option<String>, of: fn(&MeterSettings) -> &String| {
+        said.as_ref().is_none_or(|said| meter.is_some_and(|meter| of(meter) == said))
+    };
+    // Without [meter] the profile stands on the card alone.
+    let profile = meter.and(args.meter_profile.clone());
+    let other = [
+        (same_meter(&args.meter_address, |meter| &meter.address), "--meter-address", "[meter] address"),
+        (same_meter(&profile, |meter| &meter.profile), "--meter-profile", "[meter] profile"),
+        (args.api_listen.is_none_or(|said| said == config.api.listen), "--api-listen", "[api] listen"),
+    ];
+    match other.into_iter().find(|(same, ..)| !same) {
+        None => Ok(()),
+        Some((_, option, key)) => Err(CommandError::config(format!(
+            "{} exists and has no such {key} as {option} says; edit it there, then run this again without {option}",
+            path.display()
+        ))),
+    }
 }
 
 /// The commented sample with this home's values in it.

@@ -22,7 +22,7 @@ use crate::identity::{IdentityError, MembershipError};
 
 /// Chatty parts of the program that are only heard when they warn.
 const QUIET: &str =
-    "libp2p=warn,libp2p_gossipsub=error,multistream_select=warn,yamux=warn,arc_malachitebft=warn,hyper=warn";
+    "libp2p=warn,libp2p_gossipsub=error,multistream_select=warn,yamux=error,arc_malachitebft=warn,hyper=warn";
 
 /// Why a command could not do what it was asked.
 #[derive(Debug, thiserror::Error)]

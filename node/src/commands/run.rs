@@ -3,7 +3,7 @@
 use ledger::Genesis;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{CommandError, block_on, start_log};
+use super::{CommandError, block_on, check, start_log};
 use crate::cli::{Exit, RunArgs};
 use crate::config::Config;
 use crate::genesis_file;
@@ -19,6 +19,7 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, CommandError> {
     let genesis = genesis_file::load(&config.genesis)?;
     let identity = Identity::load(&config.data_dir)?;
     identity.check_member(&genesis, &config.home)?;
+    check::check_meters(&config, &genesis)?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }

@@ -19,6 +19,10 @@ const TOKEN_BYTES_MAX: u64 = 1024;
 /// [`CommandError`], with its own exit code if nobody answers.
 pub(super) async fn status(args: StatusArgs, output: Output) -> Result<Exit, CommandError> {
     let (url, token) = address(&args)?;
+    if args.page {
+        print_page(&url, &token, output);
+        return Ok(Exit::Ok);
+    }
     let client = Client::new(&url, &token).map_err(|error| refused(&error))?;
     let status = client.status().await.map_err(|error| refused(&error))?;
     match output {
@@ -26,6 +30,15 @@ pub(super) async fn status(args: StatusArgs, output: Output) -> Result<Exit, Com
         Output::Text => print(&status),
     }
     Ok(if status.syncing { Exit::NotReady } else { Exit::Ok })
+}
+
+/// The link opens the page, so it is only printed when it is asked for, and never logged.
+fn print_page(url: &str, token: &str, output: Output) {
+    let link = format!("{}/?token={token}", url.trim_end_matches('/'));
+    match output {
+        Output::Json => out::json(&json!({ "schema_version": 1, "page": link })),
+        Output::Text => out::line(&link),
+    }
 }
 
 fn refused(error: &ClientError) -> CommandError {

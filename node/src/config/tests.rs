@@ -91,6 +91,17 @@ fn an_api_open_to_the_network_is_warned_of() {
     assert!(!read(&text.replace("0.0.0.0", "[::1]")).unwrap().warnings()[0].contains("LAN"));
 }
 
+#[test]
+fn the_page_is_told_its_names_and_its_clock() {
+    let text =
+        "home = \"h001\"\ndata_dir = \"d/.\"\n[api]\nhosts = [\"pi.local\"]\nutc_offset_minutes = -300\n";
+    let config = read(text).unwrap();
+    assert_eq!((config.api.hosts, config.api.utc_offset_minutes), (vec!["pi.local".to_owned()], -300));
+    assert_eq!(config.data_dir, Path::new("/etc/commonwatt/d"));
+    assert_eq!(read(SAMPLE).unwrap().api.utc_offset_minutes, 480);
+    assert!(read(&text.replace("-300", "-721")).is_err());
+}
+
 /// Whatever is done to a file, reading it ends in a configuration or a report that can be printed.
 #[test]
 fn no_damage_to_a_file_makes_reading_it_panic() {

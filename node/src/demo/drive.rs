@@ -6,6 +6,7 @@ use anyhow::bail;
 use energy::Interval;
 
 use super::dataset::QUARTERS_PER_DAY;
+use super::interrupt::Interrupt;
 use super::street::Street;
 use super::view::View;
 use crate::cli::DemoArgs;
@@ -16,15 +17,19 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Nothing final for so long means that the street is stuck, not slow.
 const STUCK_AFTER: Duration = Duration::from_secs(120);
 
-/// Runs the day: until its last interval is settled with `--once`, else until Ctrl-C or the end of the recording.
+/// Runs the day: until its last interval is settled with `--once`, else until somebody interrupts it or the end of the recording.
 ///
 /// # Errors
 /// If a node stopped by itself, or nothing becomes final any more.
-pub async fn drive(street: &Street, args: &DemoArgs, view: &mut View) -> anyhow::Result<()> {
+pub async fn drive(
+    street: &Street,
+    args: &DemoArgs,
+    view: &mut View,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
     tokio::select! {
         done = run_intervals(street, args, view) => done,
-        interrupted = tokio::signal::ctrl_c() => {
-            interrupted?;
+        () = interrupt.wait() => {
             view.interrupted();
             Ok(())
         }

@@ -6,17 +6,19 @@
 
 pub mod dataset;
 mod drive;
+mod interrupt;
 mod street;
 pub mod summary;
 mod view;
 
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use crate::cli::{DemoArgs, Output};
 use crate::folder::Folder;
 use dataset::Dataset;
+use interrupt::Interrupt;
 use street::Street;
 pub(crate) use summary::proc_figure;
 
@@ -26,6 +28,12 @@ pub(crate) use summary::proc_figure;
 /// Whatever keeps the neighbourhood from starting, running or being summed up.
 pub async fn run(args: &DemoArgs, output: Output) -> anyhow::Result<()> {
     let started = Instant::now();
+    let interrupt = Interrupt::listen().context("cannot listen for signals")?;
+    if let Some(target) = &args.export {
+        // Better now than after a day.
+        std::fs::create_dir_all(target)
+            .with_context(|| format!("the day cannot be exported to {}", target.display()))?;
+    }
     let dataset = match &args.data {
         Some(folder) => Dataset::load(folder).context("the data set cannot be used")?,
         None => Dataset::builtin().context("the built-in data set is damaged")?,
@@ -33,9 +41,9 @@ pub async fn run(args: &DemoArgs, output: Output) -> anyhow::Result<()> {
     let folder = Folder::new("demo", args.data_dir.as_deref())?;
     let mut view = view::View::new(output, args);
     view.starting();
-    let street = Street::start(&dataset, args, folder.path(), started).await?;
-    view.introduce(&street)?;
-    let ending = drive::drive(&street, args, &mut view).await;
+    let mut street = Street::prepare(&dataset, args, folder.path()).await?;
+    // However the day ends, every node that was started is stopped before the folder goes.
+    let ending = live(&mut street, args, &mut view, &interrupt, started).await;
     let exported = street.stop().await?;
     ending?;
     let summary = summary::sum_up(&exported, started)?;
@@ -43,5 +51,22 @@ pub async fn run(args: &DemoArgs, output: Output) -> anyhow::Result<()> {
         exported.export(target, summary.intervals_settled)?;
     }
     view.finish(&summary)?;
-    summary.verdict()
+    summary.verdict()?;
+    if args.once && summary.intervals_settled < summary.intervals {
+        bail!("{} of {} intervals of the day are settled", summary.intervals_settled, summary.intervals);
+    }
+    Ok(())
+}
+
+/// Starts the nodes and lets the day pass.
+async fn live(
+    street: &mut Street,
+    args: &DemoArgs,
+    view: &mut view::View,
+    interrupt: &Interrupt,
+    started: Instant,
+) -> anyhow::Result<()> {
+    street.open(args, interrupt, started).await?;
+    view.introduce(street)?;
+    drive::drive(street, args, view, interrupt).await
 }

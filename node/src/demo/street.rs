@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use energy::{Balance, HomeId, Interval, MeterSerial, Mtu, Price, WattHours};
 use ledger::{
     Admission, Caps, Delegate, DemoClock, Forward, Genesis, GenesisMember, MeterRegistration, PublicKey,
@@ -18,9 +18,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::dataset::{self, Dataset, DemoHome, LoadProfile, MeterState, QUARTERS_PER_DAY};
+use super::interrupt::Interrupt;
 use crate::cli::DemoArgs;
 use crate::clock::HeldClock;
-use crate::config::ConsensusSettings;
+use crate::config::{ApiSettings, ConsensusSettings};
 use crate::engine::Progress;
 use crate::identity::Identity;
 use crate::run::{NodeSetup, RootMeterSetup, RunningNode, start};
@@ -52,6 +53,9 @@ pub struct Street {
     pub homes: Vec<Household>,
     /// The file that tells the console where the homes are.
     pub neighbourhood: PathBuf,
+    /// Homes whose nodes are not started yet.
+    parts: Vec<Part>,
+    roles: RoleKeys,
     root: Simulated,
     stop_meters: watch::Sender<bool>,
 }
@@ -146,13 +150,8 @@ impl Part {
 }
 
 impl Street {
-    /// Sets up keys, genesis and meters, and starts one node after the other.
-    pub async fn start(
-        dataset: &Dataset,
-        args: &DemoArgs,
-        folder: &Path,
-        started: Instant,
-    ) -> anyhow::Result<Self> {
+    /// Sets up keys, genesis and meters; no node runs yet.
+    pub async fn prepare(dataset: &Dataset, args: &DemoArgs, folder: &Path) -> anyhow::Result<Self> {
         let season = match args.season {
             crate::cli::Season::Summer => dataset::Season::Summer,
             crate::cli::Season::Winter => dataset::Season::Winter,
@@ -170,35 +169,47 @@ impl Street {
         let first = season.first_interval();
         let genesis = genesis(dataset, args, first, &parts, &root, &roles)?;
         std::fs::write(folder.join("genesis.toml"), crate::genesis_file::render(&genesis))?;
-        let mut street = Self {
+        Ok(Self {
             genesis,
             clock: Arc::new(HeldClock::new(first.start(), args.speed)),
             first,
             intervals: root.states.len(),
             homes: Vec::new(),
             neighbourhood: folder.join("neighbourhood.json"),
+            parts,
+            roles,
             root,
             stop_meters,
-        };
-        for part in parts {
-            street.start_node(part, &roles, args.port_base, started).await?;
+        })
+    }
+
+    /// Starts one node after the other.
+    pub async fn open(
+        &mut self,
+        args: &DemoArgs,
+        interrupt: &Interrupt,
+        started: Instant,
+    ) -> anyhow::Result<()> {
+        for part in std::mem::take(&mut self.parts) {
+            if interrupt.is_set() {
+                bail!("interrupted while the street was starting; nothing was settled");
+            }
+            self.start_node(part, args.port_base, started).await?;
         }
-        street.write_neighbourhood()?;
-        Ok(street)
+        self.write_neighbourhood()
     }
 
     /// Starts the next home's node. The first one reads the root meter as well.
     async fn start_node(
         &mut self,
         part: Part,
-        roles: &RoleKeys,
         port_base: Option<u16>,
         started: Instant,
     ) -> anyhow::Result<()> {
         let Part { home, identity, meter, data_dir } = part;
         let position = self.homes.len();
         let port = port_base.map_or(0, |base| base.saturating_add(u16::try_from(position).unwrap_or(0)));
-        let root = RootMeterSetup { meter: self.root.config(), key: roles.root_meter.clone() };
+        let root = RootMeterSetup { meter: self.root.config(), key: self.roles.root_meter.clone() };
         let delegates = self.homes.iter().take(self.genesis.delegates.len());
         let setup = NodeSetup {
             home: home.id.clone(),
@@ -210,7 +221,10 @@ impl Street {
             // Each node dials the delegates that stand already; members tell each other of the rest.
             peers: delegates.flat_map(|other| other.node.addresses.clone()).collect(),
             mdns: false,
-            api_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            api: ApiSettings {
+                listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+                ..ApiSettings::default()
+            },
             meter: Some(meter.config()),
             root_meter: (position == 0).then_some(root),
             consensus: ConsensusSettings { min_block_interval_ms: BLOCK_INTERVAL_MS, ..Default::default() },

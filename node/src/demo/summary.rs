@@ -204,8 +204,12 @@ fn roots_equal(stopped: &Stopped) -> anyhow::Result<bool> {
     let dbs = stopped.nodes.iter().map(|(_, path)| open(path)).collect::<Result<Vec<_>, _>>()?;
     let mut common = i64::MAX;
     for db in &dbs {
-        common =
-            common.min(db.query_row("SELECT coalesce(max(height), 0) FROM block", [], |row| row.get(0))?);
+        let height: i64 = db.query_row("SELECT coalesce(max(height), 0) FROM block", [], |row| row.get(0))?;
+        common = common.min(height);
+    }
+    if common == 0 {
+        // Somebody has no block yet, a moment after the start: what all have is the genesis.
+        return Ok(true);
     }
     let mut ids = Vec::new();
     for db in &dbs {
@@ -213,7 +217,7 @@ fn roots_equal(stopped: &Stopped) -> anyhow::Result<bool> {
             db.query_row("SELECT max(id) FROM block WHERE height = ?1", [common], |row| row.get(0))?;
         ids.push(id);
     }
-    Ok(common > 0 && ids.iter().all(|id| id.is_some() && *id == ids[0]))
+    Ok(ids.iter().all(|id| id.is_some() && *id == ids[0]))
 }
 
 fn invariants_hold(stopped: &Stopped, home: &HomeId, path: &Path) -> anyhow::Result<bool> {

@@ -69,7 +69,7 @@ impl View {
             street.first
         ));
         self.say(&format!("  page     {}", sunny.or(page).unwrap_or_default()));
-        self.say(&format!("  console  commonwatt tui --neighbourhood {}", street.neighbourhood.display()));
+        self.say(&format!("  console  {} tui --neighbourhood {}", program(), street.neighbourhood.display()));
         if !self.once {
             self.say("  Ctrl-C ends the demo with a summary.");
         }
@@ -113,6 +113,14 @@ impl View {
             Output::Json => Ok(()),
         };
     }
+}
+
+/// How this program is called from here: after `cargo run` it is not where the shell looks.
+fn program() -> String {
+    let path = std::env::current_exe().unwrap_or_else(|_| "commonwatt".into());
+    let here = std::env::current_dir().ok();
+    let short = here.and_then(|here| path.strip_prefix(here).ok().map(Path::to_owned));
+    short.map_or_else(|| path.display().to_string(), |short| format!("./{}", short.display()))
 }
 
 fn open(path: &Path) -> anyhow::Result<Connection> {

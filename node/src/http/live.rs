@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use api::{
-    BlockRow, Event, Finality, LiveInterval, MeterStatus, NumberedEvent, Peer, Power, SCHEMA_VERSION, Status,
-    Time,
+    BlockRow, Event, Finality, LiveInterval, MeterCondition, MeterStatus, NumberedEvent, Peer, Power,
+    SCHEMA_VERSION, Status, Time,
 };
 use energy::{HomeId, Interval, Mtu, Timestamp};
 use tokio::sync::broadcast;
@@ -145,6 +145,14 @@ impl Live {
         self.lock().power = power_w.map(|w| (w, at));
         if let Some(w) = power_w {
             self.publish(Event::Power(Power { w, age_ms: age_ms(at) }));
+        }
+    }
+
+    /// The meter answered just now, beside the boundaries: it is neither starting nor silent any more.
+    pub fn meter_answers(&self) {
+        let mut state = self.lock();
+        if matches!(state.meter.state, MeterCondition::Starting | MeterCondition::Silent) {
+            state.meter = MeterStatus { state: MeterCondition::Good, detail: String::new() };
         }
     }
 
@@ -374,6 +382,20 @@ mod tests {
             .collect();
         assert_eq!(told, [(true, "a"), (true, "b"), (false, "a"), (true, "c")]);
         assert_eq!(live.snapshot().peers, 2);
+    }
+
+    #[test]
+    fn a_meter_that_answers_again_is_not_called_silent() {
+        let live = live();
+        live.meter_answers();
+        assert_eq!(live.snapshot().meter.state, MeterCondition::Good);
+        live.set_meter(MeterStatus { state: MeterCondition::Silent, detail: "unplugged".to_owned() });
+        live.meter_answers();
+        assert_eq!(live.snapshot().meter, MeterStatus { state: MeterCondition::Good, detail: String::new() });
+        let uncertain = MeterStatus { state: MeterCondition::Uncertain, detail: "frozen".to_owned() };
+        live.set_meter(uncertain.clone());
+        live.meter_answers();
+        assert_eq!(live.snapshot().meter, uncertain, "an answer does not make values good");
     }
 
     #[test]

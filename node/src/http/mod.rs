@@ -2,7 +2,7 @@
 //!
 //! - Everything under `/api/v1` needs the bearer token made at init. `/healthz` and `/readyz` do not; they tell nothing
 //!   about the home.
-//! - The page is opened once with `/?token=…`, the link a node prints at its start. The browser then keeps a cookie
+//! - The page is opened once with `/?token=…`, the link that `commonwatt status --page` prints. The browser then keeps a cookie
 //!   (`HttpOnly`, `SameSite=Strict`) that opens the page and reads, but is not the token.
 //! - A request must name this server by IP address, `localhost` or a configured name, so that no foreign web page can
 //!   reach it through a rebound name. Bodies, durations, connections and streams are limited.

@@ -400,6 +400,10 @@ async fn readiness_names_what_is_missing_and_health_needs_no_token() {
     fill(&node.database(), 12, &[]);
     let ready = node.http.get(node.url("/readyz")).send().await.unwrap();
     assert_eq!(ready.status(), 200, "a silent meter is no reason to restart the node");
+    node.live.set_meter(MeterStatus { state: MeterCondition::Absent, detail: String::new() });
+    let ready = node.http.get(node.url("/readyz")).send().await.unwrap();
+    assert_eq!(ready.status(), 200, "a node without a meter is ready too");
+    assert!(node.page("/?lang=en").await.text().await.unwrap().contains("none is configured"));
 }
 
 #[tokio::test]

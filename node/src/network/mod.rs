@@ -7,7 +7,7 @@
 //! - **Direct**: one-way messages between delegates. They leave in order but may overtake each other. A message to a peer
 //!   that is not connected, or beyond a queue's bound, is dropped: consensus sends again what matters.
 //! - **Sync**: a question and its answer.
-//! - **Limits**: every length is compared before anything is allocated, every queue has a bound ([`limits`]), every peer a
+//! - **Limits**: every length is compared before anything is allocated, every queue has a bound (`limits`), every peer a
 //!   rate. Nothing a peer sends can stop the task.
 //!
 //! What a peer sends is bytes to this module. It knows neither entries nor blocks; it never logs what it carries.

@@ -168,9 +168,11 @@ pub(super) fn restore(connection: &Connection, genesis: &Genesis, height: u64) -
     let ledger = Ledger::restore(genesis, &bytes).map_err(|error| damage(error.to_string()))?;
     let row = StoredBlock::read(connection, height)?;
     let (block, _) = row.examine(ledger.chain(), None)?;
-    let same = ledger.head() == block.header.id()
+    let same = ledger.height() == height
+        && ledger.head() == block.header.id()
         && ledger.state_root() == block.header.state_root
-        && ledger.tree_size() == block.header.tree_size;
+        && ledger.tree_size() == block.header.tree_size
+        && ledger.tree_root() == block.header.tree_root;
     if same {
         Ok(ledger)
     } else {

@@ -97,7 +97,7 @@ impl LogFile {
     /// [`StoreError::File`], [`StoreError::LogFull`] for a file beyond [`LOG_BYTES_MAX`].
     pub fn open(folder: &Path) -> Result<(Self, Found), StoreError> {
         let paths = NAMES.map(|name| folder.join(name));
-        let [(mut first, a), (mut second, b)] = [Segment::open(&paths[0])?, Segment::open(&paths[1])?];
+        let [(first, a), (second, b)] = [Segment::open(&paths[0])?, Segment::open(&paths[1])?];
         let heads = [head_of(&a), head_of(&b)];
         if let Some(damaged) = unusable(heads) {
             set_aside(&paths, damaged)?;
@@ -105,10 +105,10 @@ impl LogFile {
         }
         let current = newest(heads, [a.len(), b.len()]);
         let generation = heads.into_iter().map(Head::generation).max().unwrap_or_default();
-        let (content, other) = if current == 0 { (a, &mut second) } else { (b, &mut first) };
-        // What the last process wrote may still be in memory only; the other file is obsolete or has no record.
-        other.clear()?;
-        let mut log = Self { segments: [first, second], current, generation, stale: false, unsynced: true };
+        let content = if current == 0 { a } else { b };
+        // What the last process wrote may still be in memory only: it is synced before the other file, which is obsolete
+        // or has no record, is emptied.
+        let mut log = Self { segments: [first, second], current, generation, stale: true, unsynced: true };
         if generation == 0 {
             log.begin(&[])?;
         }

@@ -22,7 +22,7 @@ mod replay;
 pub mod verify;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 
 pub use database::Durability;
 pub use error::{Damage, StoreError};

@@ -12,7 +12,10 @@
     lastFetch = Date.now();
     try {
       const response = await fetch("/today" + location.search, { credentials: "same-origin" });
-      if (!response.ok) return;
+      if (!response.ok) {
+        lost.hidden = false;
+        return;
+      }
       const text = await response.text();
       const open = new Set([...main.querySelectorAll("details[open]")].map((details) => details.id));
       main.innerHTML = text;
@@ -43,10 +46,18 @@
     }
   }
 
-  const events = new EventSource("/api/v1/events");
-  events.onopen = () => { lost.hidden = true; soon(); };
-  events.onerror = () => { lost.hidden = false; };
-  for (const name of ["interval", "block", "power"]) events.addEventListener(name, soon);
+  function listen() {
+    const events = new EventSource("/api/v1/events");
+    events.onopen = () => { lost.hidden = true; soon(); };
+    events.onerror = () => {
+      lost.hidden = false;
+      // After a refusal (the node is starting or has too many listeners) a browser does not try again by itself.
+      if (events.readyState === EventSource.CLOSED) setTimeout(listen, 10000);
+    };
+    for (const name of ["interval", "block", "power"]) events.addEventListener(name, soon);
+  }
+
+  listen();
   document.addEventListener("visibilitychange", soon);
   stamp();
   setInterval(tick, 1000);

@@ -141,7 +141,7 @@ fn headline(view: &View, texts: &Texts) -> Markup {
             }
             @if today.intervals_settled == 0 {
                 h1 { (texts.nothing_settled) }
-                p { (texts.first_settlement) }
+                @if view.running_day { p { (texts.first_settlement) } }
             } @else {
                 h1 { (traded(today, texts)) " " strong { (saving(today, texts)) } }
             }
@@ -385,6 +385,7 @@ const fn meter(condition: MeterCondition, texts: &Texts) -> &'static str {
         MeterCondition::Uncertain => texts.meter_uncertain,
         MeterCondition::Silent => texts.meter_silent,
         MeterCondition::Starting => texts.meter_starting,
+        MeterCondition::Absent => texts.meter_absent,
     }
 }
 

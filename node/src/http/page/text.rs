@@ -142,6 +142,7 @@ catalogue! {
     meter_good: "正常", "good";
     meter_uncertain: "读数存疑", "values uncertain";
     meter_silent: "没有应答：请检查电表的接线和电源", "no answer: check the meter's cable and power";
+    meter_absent: "这个节点没有配置电表", "none is configured at this node";
     meter_starting: "正在连接", "connecting";
     account: "账户余额", "Account";
     account_claim: "欠供电公司 {0}", "Owed to the supplier: {0}";
@@ -155,8 +156,8 @@ catalogue! {
     explain: "邻居的电价是供电公司买价和卖价的中间，再加上路程的电网费。没有中间商。",
         "Your neighbours' sun costs the middle between what the supplier charges and pays, plus grid fees for the distance. Nobody in the middle.";
     denied_title: "请用带令牌的链接打开", "Open this page with its link";
-    denied: "请在启动节点的终端里找到打印出的链接（以 ?token= 结尾），用它打开一次；之后这个浏览器会被记住。",
-        "Use the link that the node printed where it was started (it ends in ?token=…). Once is enough: this browser is then remembered.";
+    denied: "在节点上运行 commonwatt status --page --config commonwatt.toml 会打印出带 ?token= 的链接（演示在启动时打印），用它打开一次；之后这个浏览器会被记住。",
+        "On the node, commonwatt status --page --config commonwatt.toml prints the link (with ?token=…); a demo prints it at its start. Once is enough: this browser is then remembered.";
     unavailable_title: "暂时没有数据", "No figures for the moment";
     unavailable: "节点在运行，但现在读不到账本数据库。几秒后请刷新。",
         "The node runs, but its ledger database does not answer. Reload in a few seconds.";
