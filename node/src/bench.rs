@@ -98,8 +98,8 @@ pub async fn run_ledger(args: &LedgerArgs, output: Output) -> anyhow::Result<()>
     }
     if figures.finalised < figures.offered {
         bail!(
-            "{} of {} orders became final: more load than this machine takes; the others were overtaken by later numbers \
-             of their authors",
+            "{} of {} orders became final: more load than this machine takes; the others found no room or were \
+             overtaken by later numbers of their authors",
             figures.finalised,
             figures.offered
         );
