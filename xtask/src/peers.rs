@@ -5,11 +5,20 @@ use anyhow::{Context, bail};
 use crate::run::{output_of, root, run, succeeds};
 
 /// Debian packages, and a command that succeeds if what each brings is there.
-const PACKAGES: [(&str, &str); 2] =
-    [("mbpoll", "command -v mbpoll"), ("python3-venv", "python3 -c 'import ensurepip, venv'")];
+const PACKAGES: [(&str, &str); 6] = [
+    ("mbpoll", "command -v mbpoll"),
+    ("socat", "command -v socat"),
+    ("gcc", "command -v cc"),
+    ("pkg-config", "command -v pkg-config"),
+    (
+        "libmodbus-dev",
+        "pkg-config --exists libmodbus && ls /usr/share/doc/libmodbus-dev/examples/unit-test-server.c*",
+    ),
+    ("python3-venv", "python3 -c 'import ensurepip, venv'"),
+];
 
 /// What goes into the virtual environment, pinned.
-const PYTHON_PACKAGES: [&str; 1] = ["pymodbus==3.16.1"];
+const PYTHON_PACKAGES: [&str; 3] = ["pymodbus==3.16.1", "pyserial==3.5", "pysunspec2==1.3.7"];
 
 /// Installs what is missing and says so.
 ///
