@@ -8,8 +8,8 @@ use reqwest::{RequestBuilder, Response};
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Balance, BlockRow, Event, Health, IntervalRow, NumberedEvent, Page, Peers, Problem, ReadingRow,
-    SettlementRow, Status, Submitted, Today,
+    Assurance, Balance, BlockRow, Event, Health, IntervalRow, Member, NumberedEvent, Page, Peers, Problem,
+    ReadingRow, SettlementRow, Status, Submitted, Today,
 };
 
 /// The longest answer that is read: far above any page, so that no server can fill the memory.
@@ -139,6 +139,14 @@ impl Client {
         self.page("settlements", limit, cursor).await
     }
 
+    /// The node's home as the ledger knows it.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn member(&self) -> Result<Member, ClientError> {
+        self.get("/api/v1/member").await
+    }
+
     /// The account of the node's home.
     ///
     /// # Errors
@@ -153,6 +161,14 @@ impl Client {
     /// [`ClientError`].
     pub async fn readings(&self, limit: u32, cursor: Option<&str>) -> Result<Page<ReadingRow>, ClientError> {
         self.page("readings", limit, cursor).await
+    }
+
+    /// How far the home's meter can be believed.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn assurance(&self) -> Result<Assurance, ClientError> {
+        self.get("/api/v1/assurance").await
     }
 
     /// Final blocks, newest first.

@@ -12,8 +12,8 @@ use utoipa::openapi::{
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::{
-    Balance, BlockRow, Event, Health, IntervalRow, PAGE_DEFAULT, PAGE_MAX, PROBLEM_MEDIA_TYPE, Page, Peers,
-    Problem, ReadingRow, SettlementRow, Status, Submitted, Today,
+    Assurance, Balance, BlockRow, Event, Health, IntervalRow, Member, PAGE_DEFAULT, PAGE_MAX,
+    PROBLEM_MEDIA_TYPE, Page, Peers, Problem, ReadingRow, SettlementRow, Status, Submitted, Today,
 };
 
 type Schemas = Vec<(String, RefOr<Schema>)>;
@@ -68,11 +68,21 @@ pub const ENDPOINTS: &[Endpoint] = &[
         query: PAGED,
         ..get("/api/v1/settlements", "Settlements of this home, newest first.", page::<SettlementRow>)
     },
+    get(
+        "/api/v1/member",
+        "This home as the ledger knows it, for programs that sign for it.",
+        reference::<Member>,
+    ),
     get("/api/v1/balance", "The account of this home.", reference::<Balance>),
     Endpoint {
         query: PAGED,
         ..get("/api/v1/readings", "Readings of this home on the ledger, newest first.", page::<ReadingRow>)
     },
+    get(
+        "/api/v1/assurance",
+        "How far this home's meter can be believed, and how many homes stand at which level.",
+        reference::<Assurance>,
+    ),
     Endpoint { query: PAGED, ..get("/api/v1/blocks", "Final blocks, newest first.", page::<BlockRow>) },
     get("/api/v1/peers", "The connected peers.", reference::<Peers>),
     Endpoint {

@@ -12,21 +12,26 @@
 //!
 //! A node serves its own home: settlements, readings and the balance of other homes never leave it here, and totals
 //! of the community only where at least [`COMMUNITY_MIN`] homes are in them (the anonymity rule for members).
+//! Of the assurance of other homes' meters it serves only how many stand at which level.
 //!
 //! What is deliberately absent: any knowledge of how a node stores or computes these things.
 
+mod assurance;
 mod client;
 mod endpoint;
 mod event;
+mod member;
 mod problem;
 mod rows;
 mod status;
 mod time;
 mod today;
 
+pub use assurance::{Assurance, Evidence, Finding, FindingKind, MeterFacts, Verdict};
 pub use client::{Client, ClientError, EventStream};
 pub use endpoint::{ENDPOINTS, Endpoint, openapi};
 pub use event::{Event, NumberedEvent};
+pub use member::{Member, RegisteredMeter};
 pub use problem::{PROBLEM_MEDIA_TYPE, Problem};
 pub use rows::{
     Balance, BlockRow, IntervalRow, PAGE_DEFAULT, PAGE_MAX, Page, Peer, Peers, ReadingRow, SettlementKind,

@@ -156,6 +156,8 @@ pub struct SettlementRow {
     pub claim_n: i64,
     /// Quality of the reading; absent without one.
     pub quality: Option<String>,
+    /// Smallest step of the registers of the home's meter: the energy is known no finer.
+    pub quantum_wh: u64,
 }
 
 /// The account of this home, in n.
@@ -186,6 +188,16 @@ pub struct ReadingRow {
     pub export_register_wh: u64,
     /// How good the registers are.
     pub quality: String,
+    /// How good its time is: `unsynced`, `informative` or `synced`.
+    pub clock_quality: String,
+    /// Serial number of the meter.
+    pub serial: String,
+    /// Counts the meters of the connection point and their resets, from 0; registers are never differenced across it.
+    pub epoch: u32,
+    /// Smallest step of the registers.
+    pub quantum_wh: u64,
+    /// First 16 hexadecimal digits of the SHA-256 of the device profile that decoded them.
+    pub profile: String,
     /// Height of the block that holds it.
     pub height: u64,
 }

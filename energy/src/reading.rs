@@ -31,6 +31,12 @@ impl Quality {
     pub const ALL: [Self; 7] =
         [Self::Good, Self::Estimated, Self::Stale, Self::Frozen, Self::Unsynced, Self::Suspect, Self::Gap];
 
+    /// The quality of this word.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|quality| quality.word() == word)
+    }
+
     /// The quality with this code.
     #[must_use]
     pub fn from_code(code: u8) -> Option<Self> {
@@ -73,6 +79,22 @@ impl ClockQuality {
             1 => Some(Self::Informative),
             2 => Some(Self::Synced),
             _ => None,
+        }
+    }
+
+    /// The quality of this word.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Unsynced, Self::Informative, Self::Synced].into_iter().find(|quality| quality.word() == word)
+    }
+
+    /// The word shown to people and machines.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Unsynced => "unsynced",
+            Self::Informative => "informative",
+            Self::Synced => "synced",
         }
     }
 }

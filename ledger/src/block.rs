@@ -14,8 +14,8 @@ pub const BLOCK_ENTRIES_MAX: usize = 8192;
 pub const BLOCK_BYTES_MAX: usize = 1 << 20;
 /// The most delegates ever.
 pub const DELEGATES_MAX: usize = 31;
-/// Rules this binary knows; a header names the version it was made by.
-pub const RULE_VERSION: u16 = 1;
+/// Rules this binary knows; a header names the version it was made by. 2: meters' exchange and assurance.
+pub const RULE_VERSION: u16 = 2;
 
 /// Name of a block: the hash of its header.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

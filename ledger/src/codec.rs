@@ -192,7 +192,7 @@ macro_rules! text_id {
     )+};
 }
 
-integer!(u8, u16, u32, u64, i64, i128);
+integer!(u8, u16, u32, u64, i32, i64, i128);
 wrapper! {
     WattHours, u64, get, WattHours::new;
     Price, i64, get, Price::new;

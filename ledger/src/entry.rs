@@ -7,16 +7,15 @@
 use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
-use energy::{
-    Balance, ClockQuality, HomeId, Interval, MeterSerial, NodeId, Price, Quality, RAW_REGISTERS_MAX, Reading,
-    TakenAt, WattHours,
-};
+use energy::{Balance, HomeId, Interval, NodeId, Price, Reading, WattHours};
 use market::Side;
 
+use crate::assurance::{AssuranceStatement, MeterEvidence};
 use crate::codec::{
     CodecError, Decode, Encode, Reader, decode_list, decode_text, encode_list, encode_text, record,
 };
 use crate::crypto::{Hash32, PublicKey, Salt, Signature};
+use crate::meter::{MeterExchange, MeterRegistration};
 
 /// The longest signed entry, in bytes.
 pub const ENTRY_BYTES_MAX: usize = 4096;
@@ -42,8 +41,13 @@ impl Chain {
     /// What is signed: `commonwatt/<kind>/v1`, this chain, then `body`. Never the same bytes for two kinds or two chains.
     #[must_use]
     pub fn signing_bytes(&self, kind: &str, body: &[u8]) -> Vec<u8> {
+        self.versioned_signing_bytes(kind, 1, body)
+    }
+
+    /// The same for a format that has changed: `commonwatt/<kind>/v<version>`.
+    fn versioned_signing_bytes(&self, kind: &str, version: u8, body: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(body.len().saturating_add(72));
-        encode_text(&format!("commonwatt/{kind}/v1"), &mut out);
+        encode_text(&format!("commonwatt/{kind}/v{version}"), &mut out);
         self.encode(&mut out);
         out.extend_from_slice(body);
         out
@@ -103,21 +107,6 @@ pub struct MemberKeys {
 }
 
 record!(MemberKeys { member, reading, network });
-
-/// The meter at a connection point.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MeterRegistration {
-    /// Its serial number.
-    pub serial: MeterSerial,
-    /// Counts the meters of this connection point and their resets, from 0.
-    pub epoch: u32,
-    /// SHA-256 of the device profile that decodes it.
-    pub profile_hash: [u8; 32],
-    /// Smallest step of its registers.
-    pub quantum: WattHours,
-}
-
-record!(MeterRegistration { serial, epoch, profile_hash, quantum });
 
 /// A home as it is admitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -224,12 +213,16 @@ pub enum Body {
     },
     /// A new member. Signed by the operator and by more than half of the delegates.
     Admission(Admission),
-    /// Another meter, or the same one after a reset, from the next reading. Signed by the member and the operator.
+    /// Another meter, or the same one after a reset, from the next reading. Signed by the member and the operator; for the
+    /// root meter by the operator and the auditor.
     MeterRegistration {
-        /// Whose.
-        home: HomeId,
+        /// Whose; `None`: the root meter of the community.
+        home: Option<HomeId>,
         /// The meter.
         meter: MeterRegistration,
+        /// Where the old one ended and this one began; without it the first reading is a baseline only, and what was
+        /// metered between the two meters' readings is settled by nobody.
+        exchange: Option<MeterExchange>,
     },
     /// New keys for a member. Signed by its present member key.
     KeyRotation {
@@ -282,6 +275,10 @@ pub enum Body {
         /// The order.
         order: EntryId,
     },
+    /// What a home can say of its meter beside its registers. Signed by its reading key, at most once a market day.
+    MeterEvidence(MeterEvidence),
+    /// How far meters can be believed. Signed by the root meter's key, the only meter that is no home's own.
+    AssuranceStatement(AssuranceStatement),
 }
 
 /// A forward order for one interval.
@@ -333,6 +330,18 @@ impl Body {
             Self::BankBalance { .. } => "bank-balance",
             Self::Order(_) => "order",
             Self::Cancel { .. } => "cancel",
+            Self::MeterEvidence(_) => "meter-evidence",
+            Self::AssuranceStatement(_) => "assurance-statement",
+        }
+    }
+
+    /// The version of this kind's format; the other part of its signature's domain.
+    #[must_use]
+    pub const fn version(&self) -> u8 {
+        match self {
+            // 2: of the root meter too, and with the registers at the exchange.
+            Self::MeterRegistration { .. } => 2,
+            _ => 1,
         }
     }
 
@@ -357,18 +366,19 @@ impl Body {
     #[must_use]
     pub const fn home(&self) -> Option<&HomeId> {
         match self {
-            Self::Reading { home, .. } | Self::Deposit { home, .. } | Self::Withdrawal { home, .. } => {
-                home.as_ref()
-            }
+            Self::Reading { home, .. }
+            | Self::MeterRegistration { home, .. }
+            | Self::Deposit { home, .. }
+            | Self::Withdrawal { home, .. } => home.as_ref(),
             Self::StandingLimits { home, .. }
             | Self::OwnContract { home, .. }
-            | Self::MeterRegistration { home, .. }
             | Self::KeyRotation { home, .. }
             | Self::Correction { home, .. }
             | Self::Cancel { home, .. } => Some(home),
             Self::Admission(admission) => Some(&admission.home),
             Self::Order(order) => Some(&order.home),
-            Self::TariffSeries { .. } | Self::BankBalance { .. } => None,
+            Self::MeterEvidence(evidence) => Some(&evidence.home),
+            Self::TariffSeries { .. } | Self::BankBalance { .. } | Self::AssuranceStatement(_) => None,
         }
     }
 
@@ -387,6 +397,8 @@ impl Body {
             Self::BankBalance { .. } => 11,
             Self::Order(_) => 12,
             Self::Cancel { .. } => 13,
+            Self::MeterEvidence(_) => 14,
+            Self::AssuranceStatement(_) => 15,
         }
     }
 }
@@ -412,9 +424,10 @@ impl Encode for Body {
                 encode_list(points, out);
             }
             Self::Admission(admission) => admission.encode(out),
-            Self::MeterRegistration { home, meter } => {
+            Self::MeterRegistration { home, meter, exchange } => {
                 home.encode(out);
                 meter.encode(out);
+                exchange.encode(out);
             }
             Self::KeyRotation { home, keys } => {
                 home.encode(out);
@@ -437,6 +450,8 @@ impl Encode for Body {
                 home.encode(out);
                 order.encode(out);
             }
+            Self::MeterEvidence(evidence) => evidence.encode(out),
+            Self::AssuranceStatement(statement) => statement.encode(out),
         }
     }
 }
@@ -452,7 +467,11 @@ impl Decode for Body {
                 points: decode_list(r, "tariff points", TARIFF_POINTS_MAX)?,
             },
             5 => Self::Admission(Decode::decode(r)?),
-            6 => Self::MeterRegistration { home: Decode::decode(r)?, meter: Decode::decode(r)? },
+            6 => Self::MeterRegistration {
+                home: Decode::decode(r)?,
+                meter: Decode::decode(r)?,
+                exchange: Decode::decode(r)?,
+            },
             7 => Self::KeyRotation { home: Decode::decode(r)?, keys: Decode::decode(r)? },
             8 => Self::Correction {
                 home: Decode::decode(r)?,
@@ -473,60 +492,11 @@ impl Decode for Body {
             11 => Self::BankBalance { amount: Decode::decode(r)? },
             12 => Self::Order(Decode::decode(r)?),
             13 => Self::Cancel { home: Decode::decode(r)?, order: Decode::decode(r)? },
+            14 => Self::MeterEvidence(Decode::decode(r)?),
+            15 => Self::AssuranceStatement(Decode::decode(r)?),
             _ => return Err(CodecError::Invalid { what: "entry kind" }),
         })
     }
-}
-
-impl Encode for Reading {
-    fn encode(&self, out: &mut Vec<u8>) {
-        self.serial.encode(out);
-        self.meter_epoch.encode(out);
-        self.interval.encode(out);
-        self.import_register.encode(out);
-        self.export_register.encode(out);
-        encode_list(&self.raw_registers, out);
-        self.quantum.encode(out);
-        self.profile_hash.encode(out);
-        out.push(self.quality as u8);
-        out.push(self.clock_quality as u8);
-        self.taken_at.time.encode(out);
-        self.taken_at.monotonic_ms.encode(out);
-        self.taken_at.boot_id.encode(out);
-        self.record_number.encode(out);
-        self.previous_hash.encode(out);
-    }
-}
-
-impl Decode for Reading {
-    fn decode(r: &mut Reader<'_>) -> Result<Self, CodecError> {
-        Ok(Self {
-            serial: Decode::decode(r)?,
-            meter_epoch: Decode::decode(r)?,
-            interval: Decode::decode(r)?,
-            import_register: Decode::decode(r)?,
-            export_register: Decode::decode(r)?,
-            raw_registers: decode_list(r, "raw registers", RAW_REGISTERS_MAX)?,
-            quantum: Decode::decode(r)?,
-            profile_hash: Decode::decode(r)?,
-            quality: Quality::from_code(u8::decode(r)?).ok_or(CodecError::Invalid { what: "quality" })?,
-            clock_quality: ClockQuality::from_code(u8::decode(r)?)
-                .ok_or(CodecError::Invalid { what: "clock quality" })?,
-            taken_at: TakenAt {
-                time: Decode::decode(r)?,
-                monotonic_ms: Decode::decode(r)?,
-                boot_id: Decode::decode(r)?,
-            },
-            record_number: Decode::decode(r)?,
-            previous_hash: Decode::decode(r)?,
-        })
-    }
-}
-
-/// Hash of one reading record: what the next record of the home's journal points back to.
-#[must_use]
-pub fn reading_hash(reading: &Reading) -> [u8; 32] {
-    Hash32::of(&[b"commonwatt/record/v1", &reading.to_bytes()]).0
 }
 
 /// One entry before it is signed.
@@ -545,10 +515,16 @@ pub struct Entry {
 record!(Entry { signer, number, salt, body });
 
 impl Entry {
+    /// What its author and countersigners sign: the domain of its kind and format, the chain, its canonical bytes.
+    #[must_use]
+    pub fn signing_bytes(&self, chain: &Chain) -> Vec<u8> {
+        chain.versioned_signing_bytes(self.body.kind(), self.body.version(), &self.to_bytes())
+    }
+
     /// Signs as its author. `key` must belong to `signer`, else nobody accepts the result.
     #[must_use]
     pub fn sign(self, chain: &Chain, key: &SigningKey) -> SignedEntry {
-        let signature = Signature::sign(key, &chain.signing_bytes(self.body.kind(), &self.to_bytes()));
+        let signature = Signature::sign(key, &self.signing_bytes(chain));
         SignedEntry { signatures: vec![(self.signer, signature)], entry: self }
     }
 }
@@ -571,7 +547,7 @@ impl SignedEntry {
     /// Adds a countersignature.
     #[must_use]
     pub fn countersign(mut self, chain: &Chain, key: &SigningKey) -> Self {
-        let bytes = chain.signing_bytes(self.entry.body.kind(), &self.entry.to_bytes());
+        let bytes = self.entry.signing_bytes(chain);
         self.signatures.push((PublicKey::of(key), Signature::sign(key, &bytes)));
         if let Some((_, countersignatures)) = self.signatures.split_first_mut() {
             countersignatures.sort_unstable_by_key(|(key, _)| *key);
@@ -604,7 +580,7 @@ impl SignedEntry {
         if Self::from_bytes(&bytes).as_ref() != Ok(&self) {
             return Err(SignatureError::NotCanonical);
         }
-        let message = chain.signing_bytes(self.entry.body.kind(), &self.entry.to_bytes());
+        let message = self.entry.signing_bytes(chain);
         for (key, signature) in &self.signatures {
             if !key.verifies(&message, signature) {
                 return Err(SignatureError::Forged { key: *key });

@@ -148,6 +148,65 @@ pub enum EntryError {
         /// In the reading.
         after: WattHours,
     },
+    /// The old meter cannot have closed below what it was read at.
+    #[error(
+        "the old meter's closing {register} register is {closing}, below the {last} at which it was read before; give what \
+         it showed last"
+    )]
+    ClosingFell {
+        /// Import or export.
+        register: &'static str,
+        /// On the ledger.
+        last: WattHours,
+        /// In the registration.
+        closing: WattHours,
+    },
+    /// The old meter closed further from its last reading than a connection carries.
+    #[error(
+        "the old meter's closing {register} register is {grown} above its last reading, where {max} are possible; give \
+         what it showed last"
+    )]
+    ClosingImplausible {
+        /// Import or export.
+        register: &'static str,
+        /// Since the last reading.
+        grown: WattHours,
+        /// The most that is possible in that time.
+        max: WattHours,
+    },
+    /// The community has no meter at its transformer.
+    #[error("the community has no root meter")]
+    NoRootMeter,
+    /// One piece of evidence a home and market day.
+    #[error("evidence of the day of {from} or a later one is there already, from {last} on")]
+    EvidenceGiven {
+        /// Its first interval.
+        from: Interval,
+        /// That of the evidence on the ledger.
+        last: Interval,
+    },
+    /// Levels are stated at most so often.
+    #[error(
+        "a level of {home} was stated as of {last}; the next statement is {every} intervals later or more"
+    )]
+    StatedLately {
+        /// Whose.
+        home: HomeId,
+        /// As of then.
+        last: Interval,
+        /// The distance, in intervals.
+        every: u64,
+    },
+    /// A statement claims more than its findings and the ledger give.
+    #[error("level {claimed} is claimed for {home}, but what was found gives {ceiling} at the most")]
+    TooAssured {
+        /// Whose.
+        home: HomeId,
+        /// The level stated.
+        claimed: u8,
+        /// The highest that could be.
+        ceiling: u8,
+    },
     /// A price outside what the ledger can hold.
     #[error("the price lies beyond 1 000 per kWh")]
     PriceLimit,

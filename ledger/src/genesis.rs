@@ -9,6 +9,7 @@ use crate::block::{Delegate, DelegateSet};
 use crate::codec::{Encode, encode_list, encode_text, record};
 use crate::crypto::{Hash32, PublicKey};
 use crate::entry::{Admission, Chain, TEXT_MAX, TariffPoint};
+use crate::meter::MeterRegistration;
 
 /// The most energy a connection takes or gives in one interval: 1 MWh. A low-voltage transformer has 1 MVA at the most, so
 /// even an interval of an hour cannot hold more; bounded, so that no reading and no order can break a settlement.
@@ -35,9 +36,12 @@ pub struct DemoClock {
     pub wall_origin: Timestamp,
     /// Market seconds per wall second, at least 1.
     pub speed: u32,
+    /// How many intervals lie between two statements of assurance about a meter, at least: 1 to a market day. On every
+    /// other chain it is a market day.
+    pub assurance_every: u32,
 }
 
-record!(DemoClock { origin, wall_origin, speed });
+record!(DemoClock { origin, wall_origin, speed, assurance_every });
 
 /// Bounds outside which a tariff or deposit needs a second signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +96,15 @@ pub struct RootMeter {
 }
 
 record!(RootMeter { key, serial, profile_hash, quantum });
+
+impl RootMeter {
+    /// The meter the chain starts with, as if registered.
+    #[must_use]
+    pub fn registration(&self) -> MeterRegistration {
+        let Self { serial, profile_hash, quantum, .. } = self.clone();
+        MeterRegistration { serial, epoch: 0, profile_hash, quantum }
+    }
+}
 
 /// Whether and how energy is traded before delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -204,6 +217,9 @@ impl Genesis {
         if self.clock.is_some_and(|clock| clock.speed == 0) {
             return fault("clock.speed must be at least 1");
         }
+        if self.clock.is_some_and(|clock| !(1..=self.mtu.per_day()).contains(&clock.assurance_every)) {
+            return fault("clock.assurance_every must lie between 1 and the intervals of a day");
+        }
         Ok(())
     }
 
@@ -230,7 +246,8 @@ impl Genesis {
         if self.members.len() > MEMBERS_MAX {
             return Err(GenesisError::TooMany { what: "members", max: MEMBERS_MAX });
         }
-        let (mut homes, mut serials) = (BTreeSet::new(), BTreeSet::new());
+        let mut homes = BTreeSet::new();
+        let mut serials: BTreeSet<_> = self.root_meter.iter().map(|meter| &meter.serial).collect();
         let mut keys: BTreeSet<PublicKey> = self.role_keys().collect();
         let mut deposits = Money::ZERO;
         for member in &self.members {
@@ -247,7 +264,7 @@ impl Genesis {
                 return fault("must name its owner in 1 to 64 bytes");
             }
             if !serials.insert(&admission.meter.serial) {
-                return fault("has the meter serial of another home");
+                return fault("has the meter serial of another home or of the root meter");
             }
             if member.deposit < Balance::ZERO {
                 return fault("has a negative deposit");

@@ -6,14 +6,16 @@ use energy::{Balance, HomeId, Interval, Money, Timestamp};
 use market::{Account, Network};
 
 use crate::apply::{Step, gate_of};
+use crate::assurance::{Assurance, MeterAssurance};
 use crate::block::{BLOCK_BYTES_MAX, BLOCK_ENTRIES_MAX, Block, BlockId, DelegateSet, Header, RULE_VERSION};
 use crate::codec::{Decode, Encode, Reader};
 use crate::crypto::Hash32;
 use crate::entry::{Chain, Entry, EntryId, Stream, TariffPoint, VerifiedEntry};
 use crate::error::{BlockError, EntryError, InvariantError, SnapshotError};
-use crate::genesis::{Genesis, GenesisError};
+use crate::genesis::{Genesis, GenesisError, RootMeter};
+use crate::meter::MeterRegistration;
 use crate::outcome::{Leaf, LeafSource, Outcome, PostingRecord, ReadingRecord};
-use crate::state::{Member, Rules, State};
+use crate::state::{Member, RootState, Rules, State};
 use crate::tree::Frontier;
 
 /// Blocks come at least this often, even with nothing to do, in ms of market time.
@@ -77,7 +79,10 @@ impl Ledger {
             next_gate: first.next().index(),
             delegates,
             bank: None,
-            root_meter: Default::default(),
+            root_meter: RootState {
+                registered: genesis.root_meter.as_ref().map(RootMeter::registration),
+                ..RootState::default()
+            },
             members: Default::default(),
             accounts: Default::default(),
             reserves: Default::default(),
@@ -90,6 +95,7 @@ impl Ledger {
             book: Default::default(),
             positions: Default::default(),
             forward: Default::default(),
+            assurance: Default::default(),
             rules,
         });
         for member in &genesis.members {
@@ -234,6 +240,37 @@ impl Ledger {
     #[must_use]
     pub fn members(&self) -> Vec<(&HomeId, &Member)> {
         self.state.members.sorted()
+    }
+
+    /// The root meter as it is registered; `None` where the community has none.
+    #[must_use]
+    pub const fn root_meter(&self) -> Option<&MeterRegistration> {
+        self.state.root_meter.registered.as_ref()
+    }
+
+    /// How far a home's meter can be believed; level 0 where nothing was stated.
+    #[must_use]
+    pub fn assurance(&self, home: &HomeId) -> Assurance {
+        self.state.assurance.get(home).cloned().unwrap_or_default()
+    }
+
+    /// How many intervals lie between two statements about a meter, at least: a market day, on a demo chain what it says.
+    #[must_use]
+    pub fn assurance_every(&self) -> u64 {
+        self.state.assurance_every()
+    }
+
+    /// The last interval until which any meter was looked at in a statement.
+    #[must_use]
+    pub fn last_stated(&self) -> Option<Interval> {
+        let stated = self.state.assurance.iter().filter_map(|(_, assurance)| assurance.stated_until);
+        stated.max().map(|index| self.state.interval(index))
+    }
+
+    /// The highest level that a statement as of the end of `until` may claim for what was found, whatever it does claim.
+    #[must_use]
+    pub fn assurance_ceiling(&self, found: &MeterAssurance, until: Interval) -> u8 {
+        self.assurance(&found.home).ceiling(found, self.state.ground(&found.home, until))
     }
 
     /// The supplier's prices in an interval.

@@ -25,6 +25,7 @@
 )]
 
 mod apply;
+mod assurance;
 mod block;
 pub mod codec;
 mod crypto;
@@ -32,18 +33,25 @@ mod entry;
 mod error;
 mod genesis;
 mod ledger;
+mod meter;
 mod outcome;
 mod settle;
 mod state;
 mod table;
 pub mod tree;
 
+pub use assurance::{
+    ASSURANCES_MAX, Assurance, AssuranceStatement, EvidenceState, FULL_DAYS, Finding, INVERTER_PERMILLE_MAX,
+    LEVEL_MAX, MeterAssurance, MeterEvidence, PEAK_W_MAX, PvDeclaration, Stated, VOLTAGE_DV_MAX,
+    VOLTAGES_MAX,
+};
 pub use block::*;
 pub use crypto::{Hash32, PublicKey, Salt, Signature};
 pub use entry::*;
 pub use error::{BlockError, EntryError, InvariantError, SnapshotError};
 pub use genesis::*;
 pub use ledger::{Executed, HEARTBEAT_MS, Ledger, Proposed, money_on_accounts};
+pub use meter::*;
 pub use outcome::*;
 pub use settle::sum_by_account;
 pub use state::{Member, MeterState};

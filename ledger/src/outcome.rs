@@ -1,6 +1,6 @@
 //! What the state machine itself has to say: results, and the leaves they make in the tree.
 
-use energy::{HomeId, Interval, Money, Quality, WattHours};
+use energy::{ClockQuality, HomeId, Interval, MeterSerial, Money, Quality, Reading, WattHours};
 use market::{Account, HomeMatch, Metered, Position, PostingKind};
 
 use crate::codec::{CodecError, Decode, Encode, Reader, record};
@@ -255,4 +255,32 @@ pub struct ReadingRecord {
     pub export_register: WattHours,
     /// How good it is.
     pub quality: Quality,
+    /// How good its time is.
+    pub clock_quality: ClockQuality,
+    /// Serial number of the meter.
+    pub serial: MeterSerial,
+    /// Epoch of the meter: registers are never differenced across it.
+    pub epoch: u32,
+    /// Smallest step of the registers.
+    pub quantum: WattHours,
+    /// SHA-256 of the device profile that decoded them.
+    pub profile_hash: [u8; 32],
+}
+
+impl ReadingRecord {
+    /// The record of `reading`, accepted for `home`.
+    pub(crate) fn new(home: Option<HomeId>, reading: &Reading) -> Self {
+        Self {
+            home,
+            interval: reading.interval,
+            import_register: reading.import_register,
+            export_register: reading.export_register,
+            quality: reading.quality,
+            clock_quality: reading.clock_quality,
+            serial: reading.serial.clone(),
+            epoch: reading.meter_epoch,
+            quantum: reading.quantum,
+            profile_hash: reading.profile_hash,
+        }
+    }
 }

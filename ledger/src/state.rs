@@ -5,11 +5,13 @@ use std::sync::Arc;
 use energy::{Balance, ClockQuality, HomeId, Interval, Money, Mtu, Price, Quality, Timestamp, WattHours};
 use market::{Account, Metered, Network, NodeIndex, Position, Side};
 
+use crate::assurance::Assurance;
 use crate::block::DelegateSet;
 use crate::codec::{CodecError, Decode, Encode, Reader, decode_list, encode_list, record};
 use crate::crypto::{Hash32, PublicKey, Salt};
 use crate::entry::{Admission, EntryId, OwnContract, StandingLimits, TariffPoint};
 use crate::genesis::Genesis;
+use crate::meter::MeterRegistration;
 use crate::table::Table;
 
 /// Settled intervals whose prices, contracts and positions are remembered for late readings and corrections, in days.
@@ -24,7 +26,7 @@ pub(crate) struct Rules {
     pub network: Network,
 }
 
-/// Where a home's meter stood when it was last read.
+/// Where a meter stood when it was last read; just after its exchange: where it began, as of the last reading of the old one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MeterState {
     /// Index of the interval at whose end it was read.
@@ -112,8 +114,10 @@ impl<T: Decode> Decode for Series<T> {
 pub struct Member {
     /// As admitted, with its present keys and meter.
     pub admission: Admission,
-    /// Its meter at the last accepted reading of the present epoch.
+    /// Its meter at the last accepted reading of the present epoch, or where it began at its exchange.
     pub meter: Option<MeterState>,
+    /// What meters taken off since the last accepted reading had counted after theirs; goes with the next reading.
+    pub(crate) carried: Metered,
     /// Number and hash of the last accepted record of its journal.
     pub last_record: Option<(u64, [u8; 32])>,
     /// Index of the last interval that was read, over all its meters: no interval is read twice.
@@ -125,13 +129,14 @@ pub struct Member {
     pub(crate) totals: MeteredTotals,
 }
 
-record!(Member { admission, meter, last_record, read_until, salt, limits, contract, totals });
+record!(Member { admission, meter, carried, last_record, read_until, salt, limits, contract, totals });
 
 impl Member {
     pub(crate) fn new(admission: Admission, salt: Salt) -> Self {
         Self {
             admission,
             meter: None,
+            carried: Metered::default(),
             last_record: None,
             read_until: None,
             salt,
@@ -183,13 +188,18 @@ impl Encode for ClockQuality {
 }
 
 /// The root meter at its last reading.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct RootState {
+    /// As registered last; `None` where the community has none.
+    pub registered: Option<MeterRegistration>,
     pub last: Option<MeterState>,
+    /// As a home's.
+    pub carried: Metered,
     pub last_record: Option<(u64, [u8; 32])>,
+    pub read_until: Option<u64>,
 }
 
-record!(RootState { last, last_record });
+record!(RootState { registered, last, carried, last_record, read_until });
 
 /// Numbers and quota of one signer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -316,6 +326,8 @@ pub(crate) struct State {
     pub book: Table<(u64, HomeId), OpenOrders>,
     pub positions: Table<(u64, HomeId), OpenPosition>,
     pub forward: Table<u64, ForwardTotals>,
+    /// How far each home's meter can be believed; no row where nothing was said.
+    pub assurance: Table<HomeId, Assurance>,
 }
 
 impl State {
@@ -337,9 +349,10 @@ impl State {
             self.book.digest(),
             self.positions.digest(),
             self.forward.digest(),
+            self.assurance.digest(),
         ];
         let parts: Vec<&[u8]> = digests.iter().map(|digest| digest.0.as_slice()).collect();
-        Hash32::of(&[b"commonwatt/state/v1", &parts.concat()])
+        Hash32::of(&[b"commonwatt/state/v2", &parts.concat()])
     }
 
     fn encode_small(&self, out: &mut Vec<u8>) {
@@ -366,6 +379,7 @@ impl State {
         self.book.encode(out);
         self.positions.encode(out);
         self.forward.encode(out);
+        self.assurance.encode(out);
     }
 
     pub fn decode(rules: Arc<Rules>, r: &mut Reader<'_>) -> Result<Self, CodecError> {
@@ -390,6 +404,7 @@ impl State {
             book: Decode::decode(r)?,
             positions: Decode::decode(r)?,
             forward: Decode::decode(r)?,
+            assurance: Decode::decode(r)?,
         })
     }
 

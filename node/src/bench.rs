@@ -301,7 +301,12 @@ fn genesis(authors: &[SigningKey], delegates: &[Identity], first: Interval) -> a
         mtu: Mtu::Min15,
         currency: "CNY".to_owned(),
         start: first.start(),
-        clock: Some(DemoClock { origin: first.start(), wall_origin: first.start(), speed: 1 }),
+        clock: Some(DemoClock {
+            origin: first.start(),
+            wall_origin: first.start(),
+            speed: 1,
+            assurance_every: Mtu::Min15.per_day(),
+        }),
         due_after_ms: Mtu::Min15.ms(),
         forward: Forward::Auction,
         supplier_leg: SupplierLeg::Ledger,

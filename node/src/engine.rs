@@ -19,7 +19,7 @@ use market::Account;
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::Clock;
-use crate::http::{Live, Role};
+use crate::http::{Live, Role, member_of};
 use crate::metering::{Fate, OnLedger};
 use crate::network::{DIRECT_BYTES_MAX, NetworkHandle, Topic};
 use crate::store::StoreError;
@@ -296,14 +296,30 @@ impl Engine {
         }
     }
 
-    /// Tells the home's meter's task of the meter that was registered for it.
+    /// Tells the tasks of the home's meter and of the root meter of the meters that were registered for them.
     fn tell_of_meter(&self, block: &Block, ledger: &Ledger) {
-        let (home, fates) = (&self.parts.home, &self.parts.fates);
-        let registered = block.entries.iter().any(
-            |entry| matches!(&entry.entry().body, Body::MeterRegistration { home: whose, .. } if whose == home),
-        );
-        let Some(member) = ledger.member(home).filter(|_| registered) else { return };
-        let (key, epoch) = (member.admission.keys.reading, member.admission.meter.epoch);
+        for entry in &block.entries {
+            let Body::MeterRegistration { home, .. } = &entry.entry().body else { continue };
+            let (key, epoch) = match home {
+                Some(home) if *home == self.parts.home => {
+                    let Some(member) = ledger.member(home) else { continue };
+                    (member.admission.keys.reading, member.admission.meter.epoch)
+                }
+                Some(_) => continue,
+                None => {
+                    let (Some(root), Some(meter)) = (&ledger.genesis_terms().root_meter, ledger.root_meter())
+                    else {
+                        continue;
+                    };
+                    (root.key, meter.epoch)
+                }
+            };
+            self.tell_epoch(key, epoch);
+        }
+    }
+
+    fn tell_epoch(&self, key: PublicKey, epoch: u32) {
+        let fates = &self.parts.fates;
         for (_, fates) in fates.iter().filter(|(reading, _)| *reading == key) {
             if fates.try_send(Fate::Registered { epoch }).is_err() {
                 tracing::warn!(
@@ -337,6 +353,7 @@ impl Engine {
         let (home, live) = (&self.parts.home, &self.parts.live);
         let account = Account::Home(home.clone());
         live.set_obligations(ledger.claim(&account, &Account::Supplier).get(), ledger.reserved(home).get());
+        live.set_member(member_of(ledger, home));
         live.set_role(Role {
             delegate: ledger.delegates().of_home(home).is_some(),
             delegates: u32::try_from(ledger.delegates().len()).unwrap_or(u32::MAX),

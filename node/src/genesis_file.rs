@@ -188,7 +188,13 @@ fn choice<T: Copy>(section: &Section<'_>, key: &'static str, words: &[(&'static 
 fn read_clock(section: &Section<'_>) -> Option<DemoClock> {
     let (origin, wall_origin) = (section.required("origin"), section.required("wall_origin"));
     let speed = section.required("speed");
-    Some(DemoClock { origin: origin?, wall_origin: wall_origin?, speed: speed? })
+    let assurance_every = section.required("assurance_every");
+    Some(DemoClock {
+        origin: origin?,
+        wall_origin: wall_origin?,
+        speed: speed?,
+        assurance_every: assurance_every?,
+    })
 }
 
 fn read_tariff(section: &Section<'_>) -> Option<TariffPoint> {
@@ -329,6 +335,7 @@ fn render_terms(out: &mut Lines, genesis: &Genesis) {
         out.time("origin", clock.origin);
         out.time("wall_origin", clock.wall_origin);
         out.value("speed", clock.speed);
+        out.value("assurance_every", clock.assurance_every);
     }
     out.table("tariff");
     out.value("import_price", genesis.tariff.import_price.get());
@@ -443,6 +450,7 @@ mod tests {
                 origin: Timestamp::parse("2016-06-12T22:00:00Z").unwrap(),
                 wall_origin: Timestamp::from_unix_ms(1_795_000_000_123),
                 speed: 720,
+                assurance_every: 4,
             }),
             due_after_ms: DUE_AFTER_MS,
             forward: Forward::Off,

@@ -303,7 +303,8 @@ fn start_meters(
         tokio::spawn(metering.run(home_inbox));
     }
     if let Some(root) = &setup.root_meter {
-        let owner = MeterOwner { home: None, key: root.key.clone(), meter_epoch: 0 };
+        let meter_epoch = ledger.root_meter().map_or(0, |meter| meter.epoch);
+        let owner = MeterOwner { home: None, key: root.key.clone(), meter_epoch };
         let path = setup.data_dir.join("root-journal.db");
         let mut metering = Metering::open(parts(owner, root.meter.clone(), None), &path)?;
         metering.catch_up(OnLedger::of(ledger, &setup.home, &PublicKey::of(&root.key)))?;

@@ -2,11 +2,10 @@
 
 use energy::{HomeId, Interval, Price, Timestamp};
 
+use super::meter::Owner;
 use super::{Step, by, gate_of, with};
 use crate::crypto::PublicKey;
-use crate::entry::{
-    Admission, MemberKeys, MeterRegistration, OwnContract, StandingLimits, TariffPoint, VerifiedEntry,
-};
+use crate::entry::{Admission, MemberKeys, OwnContract, StandingLimits, TariffPoint, VerifiedEntry};
 use crate::error::EntryError;
 use crate::genesis::{Forward, MEMBERS_MAX, PRICE_LIMIT, TARIFF_NOTICE_MS};
 use crate::state::Member;
@@ -39,7 +38,7 @@ impl Step {
             return Err(EntryError::UnknownNode { node: admission.node.clone() });
         }
         self.keys_are_free(&admission.keys, None)?;
-        self.serial_is_free(&admission.meter, None)?;
+        self.serial_is_free(&admission.meter, Owner::Nobody)?;
         let member = Member::new(admission.clone(), verified.entry().salt);
         self.state.members.insert(admission.home.clone(), member);
         Ok(())
@@ -83,39 +82,6 @@ impl Step {
         if member == reading || member == network || reading == network {
             return Err(EntryError::KeyInUse { key: reading });
         }
-        Ok(())
-    }
-
-    /// One meter counts for one home.
-    fn serial_is_free(&self, meter: &MeterRegistration, except: Option<&HomeId>) -> Result<(), EntryError> {
-        let taken = |(home, member): (&HomeId, &Member)| {
-            Some(home) != except && member.admission.meter.serial == meter.serial
-        };
-        if self.state.members.iter().any(taken) {
-            return Err(EntryError::Malformed {
-                what: "the meter's serial number is registered for another home",
-            });
-        }
-        Ok(())
-    }
-
-    pub(super) fn meter_registration(
-        &mut self,
-        verified: &VerifiedEntry,
-        home: &HomeId,
-        meter: &MeterRegistration,
-    ) -> Result<(), EntryError> {
-        let operator = self.roles().operator;
-        by(verified, &self.member(home)?.admission.keys.member, "the member")?;
-        with(verified, &operator, "the operator")?;
-        self.serial_is_free(meter, Some(home))?;
-        let member = self.member_mut(home)?;
-        if meter.epoch <= member.admission.meter.epoch {
-            return Err(EntryError::Malformed { what: "a newly registered meter needs a higher epoch" });
-        }
-        member.admission.meter = meter.clone();
-        // Energy is never differenced across epochs: the first reading of the new one is a baseline only.
-        member.meter = None;
         Ok(())
     }
 

@@ -3,8 +3,10 @@
 //! A rule looks at everything before it changes anything; the caller applies an entry to a clone of the state all the
 //! same, so that a refused entry leaves no trace.
 
+mod assurance;
 mod forward;
 mod member;
+mod meter;
 mod money;
 mod reading;
 
@@ -51,7 +53,12 @@ impl Step {
             Body::OwnContract { home, contract } => self.own_contract(verified, home, *contract, time),
             Body::TariffSeries { from, points } => self.tariff_series(verified, *from, points, time),
             Body::Admission(admission) => self.admission(verified, admission),
-            Body::MeterRegistration { home, meter } => self.meter_registration(verified, home, meter),
+            Body::MeterRegistration { home: Some(home), meter, exchange } => {
+                self.meter_registration(verified, home, meter, exchange.as_ref(), time)
+            }
+            Body::MeterRegistration { home: None, meter, exchange } => {
+                self.root_registration(verified, meter, exchange.as_ref(), time)
+            }
             Body::KeyRotation { home, keys } => self.key_rotation(verified, home, keys),
             Body::Correction { home, interval, import_delta, export_delta } => {
                 self.correction(verified, home, *interval, *import_delta, *export_delta)
@@ -61,6 +68,8 @@ impl Step {
             Body::BankBalance { amount } => self.bank_balance(verified, *amount),
             Body::Order(order) => self.order(verified, order, time),
             Body::Cancel { home, order } => self.cancel(verified, home, *order, time),
+            Body::MeterEvidence(evidence) => self.meter_evidence(entry, evidence, time),
+            Body::AssuranceStatement(statement) => self.assurance_statement(verified, statement, time),
         }
     }
 

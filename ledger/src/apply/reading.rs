@@ -4,9 +4,10 @@ use energy::{HomeId, Interval, Quality, Reading, Timestamp, WattHours};
 use market::Metered;
 
 use super::Step;
-use crate::entry::{Entry, reading_hash};
+use crate::entry::Entry;
 use crate::error::EntryError;
 use crate::genesis::INTERVAL_ENERGY_MAX;
+use crate::meter::{MeterRegistration, reading_hash};
 use crate::outcome::ReadingRecord;
 use crate::state::{MeterState, Pending};
 
@@ -22,27 +23,12 @@ impl Step {
         if entry.signer != member.admission.keys.reading {
             return Err(EntryError::NotEntitled { kind: "reading", needed: "the member's reading key" });
         }
-        let registered = &member.admission.meter;
-        let fits = reading.serial == registered.serial
-            && reading.meter_epoch == registered.epoch
-            && reading.profile_hash == registered.profile_hash;
-        if !fits {
-            return Err(EntryError::OtherMeter {
-                found: format!("{} epoch {}", reading.serial, reading.meter_epoch),
-                registered: format!("{} epoch {}", registered.serial, registered.epoch),
-            });
-        }
+        is_registered(&member.admission.meter, reading)?;
         self.fits_in_time(reading, time)?;
         continues(member.last_record, reading)?;
         let before = member.meter;
-        // A new meter starts with a baseline, but not in an interval that the old one was read in already.
-        if let Some(last) = member.read_until.filter(|last| reading.interval.index() < *last) {
-            return Err(EntryError::OutOfOrder {
-                interval: reading.interval,
-                last: self.state.interval(last),
-            });
-        }
-        let energy = energy_since(before, reading, self.state.mtu())?;
+        self.is_not_read(member.read_until, reading)?;
+        let energy = energy_since(before, member.carried, reading, self.state.mtu())?;
         if let (Some(before), Some(energy)) = (before, energy) {
             self.is_remembered(reading.interval)?;
             is_plausible(before.interval, reading, energy)?;
@@ -51,12 +37,13 @@ impl Step {
         let member = self.member_mut(home)?;
         member.last_record = Some((reading.record_number, reading_hash(reading)));
         member.meter = Some(state_of(reading));
+        member.carried = Metered::default();
         member.read_until = Some(reading.interval.index());
         member.salt = entry.salt;
         if let (Some(before), Some(energy)) = (before, energy) {
             self.book_energy(home, before.interval, reading, energy, entry)?;
         }
-        self.record(Some(home.clone()), reading);
+        self.readings.push(ReadingRecord::new(Some(home.clone()), reading));
         Ok(())
     }
 
@@ -102,29 +89,43 @@ impl Step {
         reading: &Reading,
         time: Timestamp,
     ) -> Result<(), EntryError> {
-        let entitled = self.state.rules.genesis.root_meter.as_ref().is_some_and(|meter| {
-            entry.signer == meter.key
-                && reading.serial == meter.serial
-                && reading.profile_hash == meter.profile_hash
-        });
-        if !entitled {
+        let by_root =
+            self.state.rules.genesis.root_meter.as_ref().is_some_and(|meter| entry.signer == meter.key);
+        let Some(registered) = self.state.root_meter.registered.as_ref().filter(|_| by_root) else {
             return Err(EntryError::NotEntitled { kind: "reading", needed: "the root meter's key" });
-        }
+        };
+        is_registered(registered, reading)?;
         self.fits_in_time(reading, time)?;
-        let root = self.state.root_meter;
+        let root = &self.state.root_meter;
         continues(root.last_record, reading)?;
-        let energy = energy_since(root.last, reading, self.state.mtu())?;
-        if let (Some(before), Some(energy)) = (root.last, energy) {
+        self.is_not_read(root.read_until, reading)?;
+        let before = root.last;
+        let energy = energy_since(before, root.carried, reading, self.state.mtu())?;
+        if let (Some(before), Some(energy)) = (before, energy) {
+            is_plausible(before.interval, reading, energy)?;
             let parts = reading.interval.index().saturating_sub(before.interval);
             // Losses are judged interval by interval; a lump says nothing of any one of them.
             if parts == 1 && reading.interval.index() >= self.state.next_to_settle {
                 self.state.pending_root.insert(reading.interval.index(), energy);
             }
         }
-        self.state.root_meter.last = Some(state_of(reading));
-        self.state.root_meter.last_record = Some((reading.record_number, reading_hash(reading)));
-        self.record(None, reading);
+        let root = &mut self.state.root_meter;
+        root.last = Some(state_of(reading));
+        root.carried = Metered::default();
+        root.read_until = Some(reading.interval.index());
+        root.last_record = Some((reading.record_number, reading_hash(reading)));
+        self.readings.push(ReadingRecord::new(None, reading));
         Ok(())
+    }
+
+    /// A new meter starts with a baseline, but not in an interval that the old one was read in already.
+    fn is_not_read(&self, until: Option<u64>, reading: &Reading) -> Result<(), EntryError> {
+        match until.filter(|last| reading.interval.index() < *last) {
+            Some(last) => {
+                Err(EntryError::OutOfOrder { interval: reading.interval, last: self.state.interval(last) })
+            }
+            None => Ok(()),
+        }
     }
 
     fn fits_in_time(&self, reading: &Reading, time: Timestamp) -> Result<(), EntryError> {
@@ -158,16 +159,20 @@ impl Step {
         }
         Ok(())
     }
+}
 
-    fn record(&mut self, home: Option<HomeId>, reading: &Reading) {
-        self.readings.push(ReadingRecord {
-            home,
-            interval: reading.interval,
-            import_register: reading.import_register,
-            export_register: reading.export_register,
-            quality: reading.quality,
-        });
+/// Only the registered meter is read, by the registered profile, in the registered epoch.
+fn is_registered(registered: &MeterRegistration, reading: &Reading) -> Result<(), EntryError> {
+    let fits = reading.serial == registered.serial
+        && reading.meter_epoch == registered.epoch
+        && reading.profile_hash == registered.profile_hash;
+    if fits {
+        return Ok(());
     }
+    Err(EntryError::OtherMeter {
+        found: format!("{} epoch {}", reading.serial, reading.meter_epoch),
+        registered: format!("{} epoch {}", registered.serial, registered.epoch),
+    })
 }
 
 const fn state_of(reading: &Reading) -> MeterState {
@@ -206,9 +211,11 @@ fn is_plausible(before: u64, reading: &Reading, energy: Metered) -> Result<(), E
     Ok(())
 }
 
-/// What the registers grew by since the last reading; `None` if this one is the baseline.
+/// What the registers grew by since the last reading, and what meters taken off since then left; `None` if this one is the
+/// baseline.
 fn energy_since(
     before: Option<MeterState>,
+    carried: Metered,
     reading: &Reading,
     mtu: energy::Mtu,
 ) -> Result<Option<Metered>, EntryError> {
@@ -217,11 +224,12 @@ fn energy_since(
         let last = Interval::from_index(before.interval, mtu);
         return Err(EntryError::OutOfOrder { interval: reading.interval, last });
     }
-    let grown = |register, before: WattHours, after: WattHours| {
-        after.sub(before).map_err(|_| EntryError::RegisterFell { register, before, after })
+    let grown = |register, before: WattHours, after: WattHours, carried: WattHours| {
+        let fell = |_| EntryError::RegisterFell { register, before, after };
+        Ok::<_, EntryError>(after.sub(before).map_err(fell)?.add(carried)?)
     };
     Ok(Some(Metered {
-        import: grown("import", before.import_register, reading.import_register)?,
-        export: grown("export", before.export_register, reading.export_register)?,
+        import: grown("import", before.import_register, reading.import_register, carried.import)?,
+        export: grown("export", before.export_register, reading.export_register, carried.export)?,
     }))
 }

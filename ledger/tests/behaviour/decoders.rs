@@ -2,8 +2,8 @@ use std::sync::LazyLock;
 
 use ledger::codec::{Decode, Encode, Reader};
 use ledger::{
-    Admission, Body, Certificate, DelegateSet, Entry, GenesisMember, Header, Ledger, Outcome, OwnContract,
-    RootMeter, SignedEntry, StandingLimits, UnverifiedBlock,
+    Admission, Assurance, Body, Certificate, DelegateSet, Entry, GenesisMember, Header, Ledger, Outcome,
+    OwnContract, RootMeter, SignedEntry, StandingLimits, UnverifiedBlock,
 };
 use proptest::prelude::*;
 
@@ -32,6 +32,7 @@ fn decode_everything(bytes: &[u8]) {
     canonical::<RootMeter>(bytes);
     canonical::<StandingLimits>(bytes);
     canonical::<OwnContract>(bytes);
+    canonical::<Assurance>(bytes);
     canonical::<DelegateSet>(bytes);
     canonical::<Header>(bytes);
     canonical::<Certificate>(bytes);

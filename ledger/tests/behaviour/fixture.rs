@@ -9,8 +9,9 @@ use energy::{
 };
 use ledger::{
     Admission, BlockError, Body, Caps, Delegate, Entry, EntryError, Executed, Forward, Genesis,
-    GenesisMember, HomeOutcome, IntervalOutcome, Ledger, MemberKeys, MeterRegistration, Outcome, OutcomeKind,
-    Proposed, PublicKey, Roles, RootMeter, Salt, SignedEntry, TariffPoint, VerifiedEntry, reading_hash,
+    GenesisMember, HomeOutcome, IntervalOutcome, Ledger, MemberKeys, MeterExchange, MeterRegistration,
+    Outcome, OutcomeKind, Proposed, PublicKey, Registers, Roles, RootMeter, Salt, SignedEntry, TariffPoint,
+    VerifiedEntry, reading_hash,
 };
 use market::{Account, NodeSpec, SupplierLeg};
 
@@ -28,7 +29,7 @@ pub const OPERATOR: (Use, u8) = (Use::Role, 1);
 pub const TREASURER: (Use, u8) = (Use::Role, 2);
 pub const AUDITOR: (Use, u8) = (Use::Role, 3);
 pub const METERING: (Use, u8) = (Use::Role, 4);
-const ROOT_METER: (Use, u8) = (Use::Role, 5);
+pub const ROOT_METER: (Use, u8) = (Use::Role, 5);
 
 /// 1 000 of the currency.
 pub const DEPOSIT: i64 = 1_000_000_000_000;
@@ -262,6 +263,41 @@ impl Fixture {
     pub fn baselines(&mut self, homes: u8) {
         let entries: Vec<_> = (1..=homes).map(|number| self.read(number, -1, 1_000, 500)).collect();
         self.block(at(1), &entries);
+    }
+
+    /// Lets a meter count on without a reading.
+    pub fn count(&mut self, number: u8, import: u64, export: u64) {
+        let meter = self.meters.entry(number).or_default();
+        meter.import += import;
+        meter.export += export;
+    }
+
+    /// Which meter it is by now.
+    pub fn epoch(&self, number: u8) -> u32 {
+        self.meters.get(&number).map_or(0, |meter| meter.epoch)
+    }
+
+    /// What a meter shows.
+    pub fn registers(&self, number: u8) -> Registers {
+        let meter = self.meters.get(&number).cloned().unwrap_or_default();
+        Registers { import: wh(meter.import), export: wh(meter.export) }
+    }
+
+    /// A new meter at a home, its registration signed by member and operator with the registers of both; for the root meter
+    /// (number 0) by operator and auditor.
+    pub fn register_exchange(&mut self, number: u8, epoch: u32, import: u64, export: u64) -> VerifiedEntry {
+        let closing = self.registers(number);
+        self.exchange_meter(number, epoch, import, export);
+        let exchange = Some(MeterExchange { closing, opening: self.registers(number) });
+        if number == 0 {
+            let meter =
+                MeterRegistration { epoch, ..self.genesis.root_meter.clone().unwrap().registration() };
+            let body = Body::MeterRegistration { home: None, meter, exchange };
+            return self.verified(body, OPERATOR, &[AUDITOR]);
+        }
+        let meter = registration(number, epoch);
+        let body = Body::MeterRegistration { home: Some(home(number)), meter, exchange };
+        self.verified(body, (Use::Member, number), &[OPERATOR])
     }
 
     /// A new meter at a home: the registers start again.

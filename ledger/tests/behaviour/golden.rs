@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use energy::{Balance, ClockQuality, MeterSerial, Price, Quality, Reading, TakenAt};
 use ledger::codec::Encode;
 use ledger::{
-    Body, Certificate, EntryId, Hash32, HomeOutcome, IntervalOutcome, Leaf, LeafSource, MemberKeys, Order,
-    Outcome, OutcomeKind, OwnContract, Salt, Signature, SignedEntry, StandingLimits, VoteKind, reading_hash,
-    vote_signing_bytes,
+    AssuranceStatement, Body, Certificate, EntryId, Finding, Hash32, HomeOutcome, IntervalOutcome, Leaf,
+    LeafSource, MemberKeys, MeterAssurance, MeterEvidence, MeterExchange, Order, Outcome, OutcomeKind,
+    OwnContract, PvDeclaration, Registers, Salt, Signature, SignedEntry, StandingLimits, VoteKind,
+    reading_hash, vote_signing_bytes,
 };
 use market::{HomeMatch, Metered, Position, Side};
 
@@ -92,6 +93,38 @@ fn bodies() -> Vec<Sample> {
     let admitted = admission(5);
     let meter = registration(1, 1);
     let keys = MemberKeys { member: key((Use::Member, 101)).public(), ..admission(1).keys };
+    let exchange = MeterExchange {
+        closing: Registers { import: wh(123_456), export: wh(7_890) },
+        opening: Registers { import: wh(3), export: wh(0) },
+    };
+    let evidence = MeterEvidence {
+        home: home.clone(),
+        from: interval,
+        voltage_dv: vec![2_314, 0, 2_297],
+        pv: Some(PvDeclaration { peak_w: 9_800, storage: true }),
+        inverter_permille: Some(1_003),
+    };
+    let statement = AssuranceStatement {
+        until: interval,
+        meters: vec![
+            MeterAssurance {
+                home: home.clone(),
+                level: 3,
+                transformer: Finding::Consistent { figure: 18 },
+                pv: Finding::Unknown,
+                inverter: Finding::Consistent { figure: 1_003 },
+                voltage: Finding::NotApplicable,
+            },
+            MeterAssurance {
+                home: crate::fixture::home(2),
+                level: 0,
+                transformer: Finding::Unknown,
+                pv: Finding::NotApplicable,
+                inverter: Finding::NotApplicable,
+                voltage: Finding::Contradicts { figure: -50 },
+            },
+        ],
+    };
     let (amount, reference) = (Balance::new(1_500_000_000), "INV 7".to_owned());
     let order = Order {
         home: home.clone(),
@@ -117,6 +150,34 @@ fn bodies() -> Vec<Sample> {
     let mut of_admission = parts!(admitted; home);
     of_admission.push(("owner", text(&admitted.owner)));
     of_admission.extend(parts!(admitted; node, keys, meter));
+    let mut of_registration = vec![("home, optional", Some(home.clone()).to_bytes())];
+    of_registration.extend(parts!(meter; serial, epoch, profile_hash, quantum));
+    of_registration.push(("exchange, optional", vec![1]));
+    of_registration.extend(parts!(exchange; closing, opening));
+    let mut of_evidence = parts!(evidence; home, from);
+    of_evidence.push(("voltage_dv", list(&evidence.voltage_dv)));
+    of_evidence.extend(vec![
+        ("pv, optional", vec![1]),
+        ("pv.peak_w", 9_800_u32.to_bytes()),
+        ("pv.storage", vec![1]),
+        ("inverter_permille, optional", evidence.inverter_permille.to_bytes()),
+    ]);
+    let of_statement = vec![
+        ("until", interval.to_bytes()),
+        ("count of meters", 2_u32.to_bytes()),
+        ("home", home.to_bytes()),
+        ("level", vec![3]),
+        ("transformer: consistent, figure", [&[2][..], &18_i32.to_bytes()].concat()),
+        ("pv: unknown", vec![1]),
+        ("inverter: consistent, figure", [&[2][..], &1_003_i32.to_bytes()].concat()),
+        ("voltage: not applicable", vec![0]),
+        ("home", crate::fixture::home(2).to_bytes()),
+        ("level", vec![0]),
+        ("transformer: unknown", vec![1]),
+        ("pv: not applicable", vec![0]),
+        ("inverter: not applicable", vec![0]),
+        ("voltage: contradicts, figure", [&[3][..], &(-50_i32).to_bytes()].concat()),
+    ];
     let of_home = |mut fields: Parts| {
         fields.insert(0, ("home", home.to_bytes()));
         fields
@@ -154,8 +215,8 @@ fn bodies() -> Vec<Sample> {
             vec![(Use::Term, 1), (Use::Term, 2), (Use::Term, 3)],
         ),
         (
-            Body::MeterRegistration { home: home.clone(), meter: meter.clone() },
-            tagged(6, of_home(parts!(meter; serial, epoch, profile_hash, quantum))),
+            Body::MeterRegistration { home: Some(home.clone()), meter, exchange: Some(exchange) },
+            tagged(6, of_registration),
             member,
             vec![OPERATOR],
         ),
@@ -203,6 +264,8 @@ fn bodies() -> Vec<Sample> {
             member,
             vec![],
         ),
+        (Body::MeterEvidence(evidence), tagged(14, of_evidence), (Use::Reading, 1), vec![]),
+        (Body::AssuranceStatement(statement), tagged(15, of_statement), ROOT_METER, vec![]),
     ]
 }
 
@@ -345,8 +408,10 @@ fn entries_have_the_bytes_of_their_golden_files() {
             signed.to_bytes()[unsigned.len()..].to_vec(),
         ));
         let verified = signed.clone().verify(&chain).unwrap();
-        let message = chain.signing_bytes(kind, &unsigned);
-        let mut expected = text(&format!("commonwatt/{kind}/v1"));
+        let message = entry.signing_bytes(&chain);
+        // The exchange of a meter came with its second format.
+        let version = if kind == "meter-registration" { 2 } else { 1 };
+        let mut expected = text(&format!("commonwatt/{kind}/v{version}"));
         expected.extend_from_slice(&chain.id.0);
         expected.extend_from_slice(&[0; 4]);
         expected.extend_from_slice(&unsigned);
@@ -452,7 +517,7 @@ fn a_snapshot_has_the_bytes_of_its_golden_file() {
     let peaks = usize::try_from(street.ledger.tree_size().count_ones()).unwrap();
     let (tree, rest) = (12 + 32 * peaks, 36 + 8 + 32 + 12 + 32 * peaks + 32);
     let state = "state: time, grace, next to settle, next gate, delegates, bank, root meter; then members, accounts, \
-                 reserves, claims, tariff, last tariff, pending, pending root, numbers, book, positions, forward";
+                 reserves, claims, tariff, last tariff, pending, pending root, numbers, book, positions, forward, assurance";
     let parts = vec![
         ("chain: id, recovery", street.ledger.chain().to_bytes()),
         ("height", street.ledger.height().to_bytes()),

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use energy::{Balance, HomeId, Interval, Money, Mtu, Price};
 use ledger::{
-    BlockError, Body, Forward, Hash32, Ledger, Order, Outcome, OutcomeKind, OwnContract, StandingLimits,
-    VerifiedEntry, sum_by_account,
+    BlockError, Body, Forward, Hash32, Ledger, MeterExchange, Order, Outcome, OutcomeKind, OwnContract,
+    StandingLimits, VerifiedEntry, sum_by_account,
 };
 use market::{Account, Side, SupplierLeg};
 
@@ -37,22 +37,43 @@ impl Dice {
 struct Tally {
     read: BTreeMap<HomeId, (u64, u64)>,
     last: BTreeMap<HomeId, (u64, u64, u64)>,
+    carried: BTreeMap<HomeId, (u64, u64)>,
     intervals: BTreeMap<HomeId, u64>,
+    exchanges: usize,
 }
 
 impl Tally {
-    fn take(&mut self, readings: &[ledger::ReadingRecord]) {
-        for reading in readings {
-            let Some(home) = reading.home.clone() else { continue };
-            let now =
-                (reading.interval.index(), reading.import_register.get(), reading.export_register.get());
-            if let Some(before) = self.last.insert(home.clone(), now) {
-                let read = self.read.entry(home.clone()).or_default();
-                read.0 += now.1 - before.1;
-                read.1 += now.2 - before.2;
-                *self.intervals.entry(home).or_default() += now.0 - before.0;
+    fn take(&mut self, entries: &[VerifiedEntry]) {
+        for entry in entries {
+            match &entry.entry().body {
+                Body::Reading { home: Some(home), reading } => self.take_reading(home, reading),
+                Body::MeterRegistration { home: Some(home), exchange, .. } => {
+                    self.take_exchange(home, &exchange.unwrap());
+                }
+                _ => {}
             }
         }
+    }
+
+    fn take_reading(&mut self, home: &HomeId, reading: &energy::Reading) {
+        let now = (reading.interval.index(), reading.import_register.get(), reading.export_register.get());
+        if let Some(before) = self.last.insert(home.clone(), now) {
+            let carried = self.carried.remove(home).unwrap_or_default();
+            let read = self.read.entry(home.clone()).or_default();
+            read.0 += now.1 - before.1 + carried.0;
+            read.1 += now.2 - before.2 + carried.1;
+            *self.intervals.entry(home.clone()).or_default() += now.0 - before.0;
+        }
+    }
+
+    /// The old meter's rest comes with the next reading, which counts from where the new meter began.
+    fn take_exchange(&mut self, home: &HomeId, exchange: &MeterExchange) {
+        let last = self.last.get_mut(home).expect("only a meter that was read is exchanged");
+        let carried = self.carried.entry(home.clone()).or_default();
+        carried.0 += exchange.closing.import.get() - last.1;
+        carried.1 += exchange.closing.export.get() - last.2;
+        (last.1, last.2) = (exchange.opening.import.get(), exchange.opening.export.get());
+        self.exchanges += 1;
     }
 }
 
@@ -104,6 +125,9 @@ impl History {
             } else {
                 (import, 0)
             };
+            if self.offset > 3 && self.dice.one_in(12) {
+                now.push(self.exchange(number));
+            }
             let entry = self.street.read(number, self.offset, import, export);
             if self.dice.one_in(6) { waiting.push(entry) } else { now.push(entry) }
         }
@@ -111,6 +135,14 @@ impl History {
             now.splice(0..0, waiting.drain(..));
         }
         now
+    }
+
+    /// A meter counts on, is taken off, and another one takes its place.
+    fn exchange(&mut self, number: u8) -> VerifiedEntry {
+        let (import, export) = (self.dice.roll(700), self.dice.roll(700));
+        self.street.count(number, import, export);
+        let epoch = self.street.epoch(number) + 1;
+        self.street.register_exchange(number, epoch, self.dice.roll(1 << 40), self.dice.roll(1 << 40))
     }
 
     fn others(&mut self) -> Vec<VerifiedEntry> {
@@ -173,7 +205,7 @@ impl History {
         let executed = self.street.blocks.last().unwrap();
         let sum: i128 = sum_by_account(&executed.postings).into_values().map(Money::get).sum();
         assert_eq!(sum, 0, "postings of a block sum to zero");
-        self.tally.take(&executed.readings);
+        self.tally.take(&executed.block.entries);
     }
 
     /// One interval: heartbeats, then what came in, in one or two blocks.
@@ -290,7 +322,7 @@ fn check_replay(history: &History) {
 
 #[test]
 fn in_random_histories_money_and_energy_are_conserved_and_replay_gives_the_same_roots() {
-    let (mut late, mut claims, mut traded, mut refused) = (0, 0, 0, 0);
+    let (mut late, mut claims, mut traded, mut refused, mut exchanges) = (0, 0, 0, 0, 0);
     for seed in 0..40 {
         let outcome = std::panic::catch_unwind(|| {
             let history = history(seed);
@@ -307,9 +339,11 @@ fn in_random_histories_money_and_energy_are_conserved_and_replay_gives_the_same_
             traded += usize::from(of.position != market::Position::default());
         }
         refused += history.refused;
+        exchanges += history.tally.exchanges;
     }
     // The histories have in them what they are meant to try.
     assert!(late > 100 && claims > 100 && traded > 20 && refused > 100, "{late} {claims} {traded} {refused}");
+    assert!(exchanges > 100, "{exchanges}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What the ledger does, rule by rule: each test is named after the behaviour it protects.
 
+mod assurance;
 mod blocks;
 mod decoders;
 mod fixture;
@@ -7,6 +8,7 @@ mod forward;
 mod golden;
 mod histories;
 mod members;
+mod meters;
 mod money;
 mod readings;
 mod settlement;

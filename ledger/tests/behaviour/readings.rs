@@ -64,7 +64,7 @@ fn a_new_meter_is_registered_before_it_is_read_and_starts_with_a_baseline() {
         street.refusal(at(31), &entry).to_string(),
         "the reading is of meter M-1 epoch 1, but M-1 epoch 0 is registered; register the new meter first"
     );
-    let register = Body::MeterRegistration { home: home(1), meter: registration(1, 1) };
+    let register = Body::MeterRegistration { home: Some(home(1)), meter: registration(1, 1), exchange: None };
     let alone = street.verified(register.clone(), (Use::Member, 1), &[]);
     assert!(matches!(street.refusal(at(17), &alone), EntryError::NotEntitled { needed: "the operator", .. }));
     let register = street.verified(register, (Use::Member, 1), &[OPERATOR]);
@@ -76,7 +76,7 @@ fn a_new_meter_is_registered_before_it_is_read_and_starts_with_a_baseline() {
     assert_eq!(street.settled(1, 0).metered.unwrap().import, wh(100));
     assert_eq!(street.settled(1, 1).metered, None, "the interval of the exchange has only a baseline");
     assert_eq!(street.settled(1, 2).metered.unwrap().import, wh(40));
-    let again = Body::MeterRegistration { home: home(1), meter: registration(1, 1) };
+    let again = Body::MeterRegistration { home: Some(home(1)), meter: registration(1, 1), exchange: None };
     let again = street.verified(again, (Use::Member, 1), &[OPERATOR]);
     assert!(matches!(street.refusal(at(63), &again), EntryError::Malformed { .. }), "epochs only grow");
 }
@@ -87,7 +87,7 @@ fn a_new_meter_cannot_be_read_in_intervals_the_old_one_was_read_in() {
     street.baselines(2);
     let entries = [street.read(1, 0, 100, 0), street.read(1, 1, 100, 0)];
     street.after(31, &entries);
-    let register = Body::MeterRegistration { home: home(1), meter: registration(1, 1) };
+    let register = Body::MeterRegistration { home: Some(home(1)), meter: registration(1, 1), exchange: None };
     let register = street.verified(register, (Use::Member, 1), &[OPERATOR]);
     street.after(32, &[register]);
     street.exchange_meter(1, 1, 0, 0);
@@ -106,7 +106,7 @@ fn a_new_meter_cannot_be_read_in_intervals_the_old_one_was_read_in() {
 #[test]
 fn a_meter_counts_for_one_home() {
     let mut street = Fixture::new(2);
-    let register = Body::MeterRegistration { home: home(1), meter: registration(2, 1) };
+    let register = Body::MeterRegistration { home: Some(home(1)), meter: registration(2, 1), exchange: None };
     let register = street.verified(register, (Use::Member, 1), &[OPERATOR]);
     let EntryError::Malformed { what } = street.refusal(at(1), &register) else {
         panic!("refused otherwise")

@@ -9,6 +9,8 @@ mod join;
 mod join_card;
 mod ledger;
 pub mod out;
+#[path = "meter/register.rs"]
+pub mod register;
 mod run;
 mod status;
 

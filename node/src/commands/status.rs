@@ -41,7 +41,8 @@ fn print_page(url: &str, token: &str, output: Output) {
     }
 }
 
-fn refused(error: &ClientError) -> CommandError {
+/// What a node's refusal or silence means for the exit code.
+pub(super) fn refused(error: &ClientError) -> CommandError {
     let exit = match error {
         ClientError::Unreachable { .. } => Exit::Unreachable,
         ClientError::BadAddress { .. } => Exit::Usage,
@@ -50,7 +51,8 @@ fn refused(error: &ClientError) -> CommandError {
     CommandError::Other { exit, message: error.to_string() }
 }
 
-fn address(args: &StatusArgs) -> Result<(String, String), CommandError> {
+/// Address and token of the API that `args` name.
+pub(super) fn address(args: &StatusArgs) -> Result<(String, String), CommandError> {
     if let Some(path) = &args.config {
         let config = Config::load(path)?;
         let identity = Identity::load(&config.data_dir)?;

@@ -36,6 +36,8 @@ const BLOCK_INTERVAL_MS: u64 = 200;
 /// Serial numbers of the simulated meters.
 const FIRST_SERIAL: usize = 1_000_001;
 const ROOT_SERIAL: &str = "9000000";
+/// Levels of assurance may be stated each hour of the demo's one day, in intervals.
+const ASSURANCE_EVERY: u32 = 4;
 const METER_TIMEOUT: Duration = Duration::from_millis(500);
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -356,7 +358,12 @@ fn genesis(
         currency: dataset::CURRENCY.to_owned(),
         start: first.start(),
         // The demo's clock is handed to its nodes; these terms say what it is and keep the chain out of `run`'s way.
-        clock: Some(DemoClock { origin: first.start(), wall_origin: first.start(), speed: args.speed }),
+        clock: Some(DemoClock {
+            origin: first.start(),
+            wall_origin: first.start(),
+            speed: args.speed,
+            assurance_every: ASSURANCE_EVERY,
+        }),
         due_after_ms: Mtu::Min15.ms(),
         forward: Forward::Off,
         supplier_leg: SupplierLeg::Ledger,

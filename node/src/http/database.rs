@@ -1,7 +1,10 @@
 //! Read-only questions to `ledger.db`.
 //!
 //! A few connections of their own, opened read-only, so that a question never waits for the engine's transaction and
-//! can never change anything. Every query names the home it is for: rows of other homes are not read at all.
+//! can never change anything. Every query names the home it is for: rows of other homes are not read at all, but for
+//! counting how many homes stand at which level of assurance.
+
+mod assurance;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +15,8 @@ use energy::{Price, Timestamp, midpoint_floor};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use tokio::sync::Semaphore;
+
+pub use assurance::{assurance, assurance_level, meter};
 
 /// How many questions are answered at once; the rest waits its turn.
 const CONNECTIONS: usize = 3;
@@ -125,7 +130,8 @@ pub struct SettlementPlace {
 
 const SETTLEMENT: &str = "SELECT s.interval_ms, s.kind, s.height, s.import_wh, s.export_wh, s.forward_wh, \
      s.forward_amount_n, s.sold_wh, s.bought_wh, s.local_amount_n, s.supplier_import_wh, s.supplier_export_wh, \
-     s.supplier_amount_n, s.amount_n, s.baseline_n, s.claim_n, s.quality, i.import_price, i.export_price, s.leaf \
+     s.supplier_amount_n, s.amount_n, s.baseline_n, s.claim_n, s.quality, i.import_price, i.export_price, s.leaf, \
+     s.quantum_wh \
      FROM settlement s LEFT JOIN interval i ON i.start_ms = s.interval_ms WHERE s.home = ?1 ";
 
 /// Settlements of `home` behind `place`, newest first, each with the place behind it.
@@ -167,8 +173,8 @@ pub fn readings(
     limit: u32,
 ) -> rusqlite::Result<Vec<ReadingRow>> {
     let mut query = connection.prepare_cached(
-        "SELECT interval_ms, import_register_wh, export_register_wh, quality, height FROM reading \
-         WHERE home = ?1 AND interval_ms < ?2 ORDER BY interval_ms DESC LIMIT ?3",
+        "SELECT interval_ms, import_register_wh, export_register_wh, quality, height, clock_quality, serial, epoch, \
+         quantum_wh, profile FROM reading WHERE home = ?1 AND interval_ms < ?2 ORDER BY interval_ms DESC LIMIT ?3",
     )?;
     query.query_map(params![home, before_ms, limit], reading_row)?.collect()
 }
@@ -227,6 +233,7 @@ fn settlement_row(row: &Row<'_>) -> rusqlite::Result<SettlementRow> {
             .ok_or(rusqlite::Error::IntegralValueOutOfRange(13, amount_n))?,
         claim_n: row.get(15)?,
         quality: row.get(16)?,
+        quantum_wh: count(row, 20)?,
     })
 }
 
@@ -246,6 +253,11 @@ fn reading_row(row: &Row<'_>) -> rusqlite::Result<ReadingRow> {
         export_register_wh: count(row, 2)?,
         quality: row.get(3)?,
         height: count(row, 4)?,
+        clock_quality: row.get(5)?,
+        serial: row.get(6)?,
+        epoch: row.get(7)?,
+        quantum_wh: count(row, 8)?,
+        profile: row.get(9)?,
     })
 }
 

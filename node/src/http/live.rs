@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use api::{
-    BlockRow, Event, Finality, LiveInterval, MeterCondition, MeterStatus, NumberedEvent, Peer, Power,
+    BlockRow, Event, Finality, LiveInterval, Member, MeterCondition, MeterStatus, NumberedEvent, Peer, Power,
     SCHEMA_VERSION, Status, Time,
 };
 use energy::{HomeId, Interval, Mtu, Timestamp};
@@ -91,6 +91,7 @@ struct State {
     role: Role,
     claim_n: i64,
     reserved_n: i64,
+    member: Option<Member>,
     last_id: u64,
     recent: VecDeque<Arc<NumberedEvent>>,
     listeners: Option<broadcast::Sender<Arc<NumberedEvent>>>,
@@ -112,6 +113,7 @@ impl Live {
             role: Role { syncing: true, ..Role::default() },
             claim_n: 0,
             reserved_n: 0,
+            member: None,
             last_id: 0,
             recent: VecDeque::new(),
             listeners: Some(broadcast::channel(EVENTS_KEPT).0),
@@ -183,6 +185,17 @@ impl Live {
         let mut state = self.lock();
         state.claim_n = claim_n;
         state.reserved_n = reserved_n;
+    }
+
+    /// The home as the ledger knows it after a block.
+    pub fn set_member(&self, member: Option<Member>) {
+        self.lock().member = member;
+    }
+
+    /// The home as the ledger knew it after the last block.
+    #[must_use]
+    pub fn member(&self) -> Option<Member> {
+        self.lock().member.clone()
     }
 
     /// Claim and reserves in n.

@@ -18,6 +18,7 @@ mod day;
 mod events;
 mod guard;
 mod live;
+mod member;
 mod page;
 mod page_routes;
 mod routes;
@@ -39,6 +40,7 @@ use tokio::sync::{Semaphore, mpsc};
 use database::Database;
 pub use guard::TokenHash;
 pub use live::{About, Head, Live, Role};
+pub use member::member_of;
 pub use page::Language;
 pub use server::serve;
 
@@ -86,8 +88,10 @@ pub fn router(state: HttpState) -> Router {
         .route("/today", get(routes::today))
         .route("/intervals", get(routes::intervals))
         .route("/settlements", get(routes::settlements))
+        .route("/member", get(routes::member))
         .route("/balance", get(routes::balance))
         .route("/readings", get(routes::readings))
+        .route("/assurance", get(routes::assurance))
         .route("/blocks", get(routes::blocks))
         .route("/peers", get(routes::peers))
         .route("/events", get(events::stream))

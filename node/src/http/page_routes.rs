@@ -130,7 +130,14 @@ async fn show(
 async fn view(served: &Served, query: &PageQuery, language: Language) -> Result<View, ApiError> {
     let (bounds, today) = shown_day(served, query.day.as_deref()).await?;
     let home = served.state.home.to_string();
-    let balance = served.database.ask(move |db| database::balance(db, &home)).await?;
+    let of_home = move |db: &rusqlite::Connection| {
+        Ok((
+            database::balance(db, &home)?,
+            database::meter(db, &home)?,
+            database::assurance_level(db, &home)?,
+        ))
+    };
+    let (balance, meter, assurance) = served.database.ask(of_home).await?;
     let (claim_n, _) = served.state.live.obligations();
     let running = served.day_bounds(None)?;
     Ok(View {
@@ -138,6 +145,8 @@ async fn view(served: &Served, query: &PageQuery, language: Language) -> Result<
         today,
         running_day: bounds == running,
         account: balance.map(|balance| (balance, claim_n)),
+        meter,
+        assurance,
         language,
         utc_offset_minutes: served.state.utc_offset_minutes,
         other_days: other_days(served, bounds, running),

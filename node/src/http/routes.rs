@@ -186,6 +186,12 @@ pub(super) async fn settlements(
     Ok(Json(page.map(|(row, _)| row)))
 }
 
+/// `GET /api/v1/member`
+pub(super) async fn member(State(served): State<Served>) -> Answer<api::Member> {
+    let member = served.state.live.member();
+    member.map(Json).ok_or(ApiError::Absent("this home is not on the ledger yet"))
+}
+
 /// `GET /api/v1/balance`
 pub(super) async fn balance(State(served): State<Served>) -> Answer<Balance> {
     let home = served.state.home.to_string();
@@ -207,6 +213,12 @@ pub(super) async fn readings(
     let home = served.state.home.to_string();
     let rows = served.database.ask(move |db| database::readings(db, &home, before, limit + 1)).await?;
     Ok(Json(Page::cut(rows, limit, |row| row.interval_start.unix_ms().to_string())))
+}
+
+/// `GET /api/v1/assurance`
+pub(super) async fn assurance(State(served): State<Served>) -> Answer<api::Assurance> {
+    let home = served.state.home.to_string();
+    Ok(Json(served.database.ask(move |db| database::assurance(db, &home)).await?))
 }
 
 /// `GET /api/v1/blocks`

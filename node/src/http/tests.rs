@@ -138,7 +138,7 @@ async fn nothing_of_another_home_is_served() {
             node.ask(endpoint.path).send().await.unwrap().text().await.unwrap(),
         ));
     }
-    assert!(served.len() >= 11, "{}", served.len());
+    assert!(served.len() >= 13, "{}", served.len());
     for (path, text) in served {
         for secret in ["h002", "77777", "77.777", "77377"] {
             assert!(!text.contains(secret), "{path} tells {secret} of {}", NEIGHBOUR.home);
@@ -156,6 +156,72 @@ async fn community_totals_are_served_only_from_five_homes_up() {
         let rows = node.client().intervals(10, None).await.unwrap().items;
         assert_eq!((rows[0].matched_wh, rows[0].local_price), (total, 165_000), "{homes} homes");
     }
+}
+
+#[tokio::test]
+async fn the_own_meters_assurance_is_served_in_full_and_the_others_as_counts() {
+    let node = Node::start().await;
+    let own = node.client().assurance().await.unwrap();
+    assert_eq!(
+        (own.home.as_str(), own.level, own.stated_at.unwrap().unix_ms()),
+        ("h001", 3, NOON_MS.unsigned_abs())
+    );
+    assert_eq!(own.homes_by_level, Some(vec![10, 0, 1, 1, 0]), "what nobody stated is level 0");
+    let texts: Vec<&str> = own.findings.iter().map(|finding| finding.text.as_str()).collect();
+    assert!(texts[0].contains("1.8 %") && texts[3].contains("0.870"), "{texts:?}");
+    let evidence = own.evidence.unwrap();
+    assert_eq!(evidence.voltage_dv, [Some(0x906), None, Some(0x910)]);
+    assert_eq!((evidence.pv_peak_w, evidence.pv_storage), (Some(18), Some(true)));
+    let meter = own.meter.unwrap();
+    assert_eq!((meter.serial.as_str(), meter.quantum_wh, meter.quality.as_str()), ("SN-h001", 10, "good"));
+}
+
+#[tokio::test]
+async fn what_was_stated_of_a_meter_is_not_said_of_the_one_that_replaced_it() {
+    let node = Node::start().await;
+    let db = rusqlite::Connection::open(node.database()).unwrap();
+    let register = "INSERT INTO entry VALUES (?1, 40, ?2, 'meter-registration', 'h001')";
+    db.execute(register, rusqlite::params![[1_u8; 32], 2]).unwrap();
+    assert_eq!(node.client().assurance().await.unwrap().level, 3, "registered before the statement");
+    db.execute(register, rusqlite::params![[2_u8; 32], 4]).unwrap();
+    let own = node.client().assurance().await.unwrap();
+    assert_eq!((own.level, own.stated_at, own.findings.len()), (0, None, 0));
+    assert_eq!(own.homes_by_level, Some(vec![11, 0, 1, 0, 0]));
+}
+
+#[tokio::test]
+async fn levels_are_counted_only_from_five_homes_up() {
+    for (homes, counts) in [(4, None), (5, Some(vec![3, 0, 1, 1, 0]))] {
+        let folder = tempfile::tempdir().unwrap();
+        fill(&folder.path().join("ledger.db"), homes, &[SOLD_AT_NOON]);
+        let node = Node::start_in(folder).await;
+        assert_eq!(node.client().assurance().await.unwrap().homes_by_level, counts, "{homes} homes");
+    }
+}
+
+#[tokio::test]
+async fn the_page_says_how_finely_the_meter_counts_and_how_far_it_is_believed() {
+    let node = Node::start().await;
+    for (path, words) in [
+        (
+            "/?lang=en",
+            [
+                "counts in steps of 10 Wh",
+                "last reading: good",
+                "level 3 of 4",
+                "one more independent finding",
+            ],
+        ),
+        ("/?lang=zh-CN", ["计量步长 10 Wh", "最近读数：良好", "3 级（最高 4 级）", "另一项独立证据相符"]),
+    ] {
+        let page = node.page(path).await.text().await.unwrap();
+        for word in words {
+            assert!(page.contains(word), "{word}");
+        }
+    }
+    let rows =
+        (node.client().readings(1, None).await.unwrap(), node.client().settlements(1, None).await.unwrap());
+    assert_eq!((rows.0.items[0].quantum_wh, rows.1.items[0].quantum_wh), (10, 10));
 }
 
 #[tokio::test]

@@ -6,9 +6,10 @@ use energy::{
     Timestamp, WattHours,
 };
 use ledger::{
-    Admission, Body, Caps, Certificate, Delegate, Entry, Executed, Forward, Genesis, GenesisMember, Ledger,
-    MemberKeys, MeterRegistration, PublicKey, Roles, RootMeter, Salt, Signature, SignedEntry, StandingLimits,
-    Stream, TariffPoint, VerifiedEntry, VoteKind, reading_hash, vote_signing_bytes,
+    Admission, AssuranceStatement, Body, Caps, Certificate, Delegate, Entry, Executed, Finding, Forward,
+    Genesis, GenesisMember, Ledger, MemberKeys, MeterAssurance, MeterEvidence, MeterRegistration, PublicKey,
+    PvDeclaration, Roles, RootMeter, Salt, Signature, SignedEntry, StandingLimits, Stream, TariffPoint,
+    VerifiedEntry, VoteKind, reading_hash, vote_signing_bytes,
 };
 use market::{NodeSpec, SupplierLeg};
 
@@ -216,7 +217,7 @@ impl Street {
             blocks.push(self.block(boundary.plus_ms(10_000), &readings));
             let other = match at {
                 0 => vec![self.limits()],
-                1 => vec![self.admission()],
+                1 => vec![self.admission(), self.evidence(ended), self.statement(ended)],
                 _ => vec![],
             };
             blocks.push(self.block(boundary.plus_ms(5 * MINUTE_MS), &other));
@@ -238,6 +239,31 @@ impl Street {
         let chain = *self.ledger.chain();
         let signed = (1..=3).fold(signed, |signed, seat| signed.countersign(&chain, &key(TERM, seat)));
         signed.verify(&chain).unwrap()
+    }
+
+    /// What home 2 says of its meter.
+    fn evidence(&mut self, from: Interval) -> VerifiedEntry {
+        let pv = Some(PvDeclaration { peak_w: 5_000, storage: false });
+        let evidence =
+            MeterEvidence { home: home(2), from, voltage_dv: vec![2_310], pv, inverter_permille: None };
+        let signed = self.sign(&key(READING, 2), Body::MeterEvidence(evidence));
+        signed.verify(self.ledger.chain()).unwrap()
+    }
+
+    /// What the root meter's node found of homes 1 and 2.
+    fn statement(&mut self, until: Interval) -> VerifiedEntry {
+        let found = |number, level, voltage| MeterAssurance {
+            home: home(number),
+            level,
+            transformer: Finding::Consistent { figure: 18 },
+            pv: Finding::Unknown,
+            inverter: Finding::NotApplicable,
+            voltage,
+        };
+        let meters = vec![found(1, 2, Finding::Unknown), found(2, 3, Finding::Consistent { figure: 870 })];
+        let body = Body::AssuranceStatement(AssuranceStatement { until, meters });
+        let signed = self.sign(&key(READING, 15), body);
+        signed.verify(self.ledger.chain()).unwrap()
     }
 
     /// An entry by a home about itself.

@@ -25,6 +25,8 @@ CREATE TABLE entry (
     kind TEXT NOT NULL,
     home TEXT
 ) WITHOUT ROWID;
+-- Which statements of assurance are about the present meter.
+CREATE INDEX entry_meter ON entry (home, height, position) WHERE kind = 'meter-registration';
 
 CREATE TABLE leaf (
     position INTEGER PRIMARY KEY,
@@ -54,6 +56,7 @@ CREATE TABLE settlement (
     baseline_n INTEGER NOT NULL,
     claim_n INTEGER NOT NULL,
     quality TEXT,
+    quantum_wh INTEGER NOT NULL,    -- smallest step of the registers of the home's meter as it was settled
     PRIMARY KEY (home, interval_ms, kind, height, leaf)
 ) WITHOUT ROWID;
 CREATE INDEX settlement_interval ON settlement (interval_ms);
@@ -94,8 +97,41 @@ CREATE TABLE reading (
     import_register_wh INTEGER NOT NULL,
     export_register_wh INTEGER NOT NULL,
     quality TEXT NOT NULL,
+    clock_quality TEXT NOT NULL,
+    serial TEXT NOT NULL,
+    epoch INTEGER NOT NULL,         -- counts the meters of the connection point and their resets
+    quantum_wh INTEGER NOT NULL,    -- smallest step of the registers
+    profile TEXT NOT NULL,          -- the first 16 hexadecimal digits of the device profile's SHA-256
     height INTEGER NOT NULL,
     PRIMARY KEY (home, interval_ms)
+) WITHOUT ROWID;
+
+CREATE TABLE evidence (
+    home TEXT NOT NULL,
+    from_ms INTEGER NOT NULL,       -- start of the interval of the first voltage
+    voltage_dv BLOB NOT NULL,       -- mean phase voltages of consecutive intervals, 0.1 V, 2 bytes big-endian; 0: not known
+    pv_peak_w INTEGER,              -- NULL: no PV plant declared
+    pv_storage INTEGER,
+    inverter_permille INTEGER,      -- energy of the inverter, per mille of its meter's
+    height INTEGER NOT NULL,
+    PRIMARY KEY (home, from_ms)
+) WITHOUT ROWID;
+
+CREATE TABLE assurance (
+    home TEXT NOT NULL,
+    until_ms INTEGER NOT NULL,      -- end of the last interval that was looked at
+    level INTEGER NOT NULL,         -- 0 to 4
+    transformer TEXT NOT NULL,      -- not applicable, unknown, consistent, contradicts
+    transformer_figure INTEGER,     -- what is left over, per mille of the transformer's energy
+    pv TEXT NOT NULL,
+    pv_figure INTEGER,              -- export, per mille of what sun and peak power allow
+    inverter TEXT NOT NULL,
+    inverter_figure INTEGER,        -- the inverter's energy, per mille of its meter's
+    voltage TEXT NOT NULL,
+    voltage_figure INTEGER,         -- correlation with the neighbours, times 1000
+    height INTEGER NOT NULL,
+    position INTEGER NOT NULL,      -- of the statement in its block
+    PRIMARY KEY (home, until_ms)
 ) WITHOUT ROWID;
 
 CREATE TABLE snapshot (height INTEGER PRIMARY KEY, bytes BLOB NOT NULL);

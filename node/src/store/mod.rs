@@ -19,6 +19,7 @@ pub mod ledger_db;
 pub mod log_file;
 mod projection;
 mod replay;
+pub mod series;
 pub mod verify;
 
 #[cfg(test)]

@@ -2,7 +2,10 @@
 
 use energy::{HomeId, Interval, Money, WattHours};
 use ledger::codec::Encode;
-use ledger::{Executed, Genesis, HomeOutcome, IntervalOutcome, LeafSource, Ledger, Outcome};
+use ledger::{
+    AssuranceStatement, Body, Executed, Genesis, HomeOutcome, IntervalOutcome, LeafSource, Ledger,
+    MeterAssurance, Outcome,
+};
 use market::{Account, PostingKind};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
@@ -54,6 +57,7 @@ const SETTLEMENT: Table = Table {
         "baseline_n",
         "claim_n",
         "quality",
+        "quantum_wh",
     ],
     key: 5,
     verb: INSERT,
@@ -85,13 +89,52 @@ const POSTING: Table = Table {
 /// A new meter may be read in an interval that its predecessor was read in already: the later reading stands.
 const READING: Table = Table {
     name: "reading",
-    columns: &["home", "interval_ms", "import_register_wh", "export_register_wh", "quality", "height"],
+    columns: &[
+        "home",
+        "interval_ms",
+        "import_register_wh",
+        "export_register_wh",
+        "quality",
+        "clock_quality",
+        "serial",
+        "epoch",
+        "quantum_wh",
+        "profile",
+        "height",
+    ],
     key: 2,
     verb: "INSERT OR REPLACE",
 };
+const EVIDENCE: Table = Table {
+    name: "evidence",
+    columns: &["home", "from_ms", "voltage_dv", "pv_peak_w", "pv_storage", "inverter_permille", "height"],
+    key: 2,
+    verb: INSERT,
+};
+const ASSURANCE: Table = Table {
+    name: "assurance",
+    columns: &[
+        "home",
+        "until_ms",
+        "level",
+        "transformer",
+        "transformer_figure",
+        "pv",
+        "pv_figure",
+        "inverter",
+        "inverter_figure",
+        "voltage",
+        "voltage_figure",
+        "height",
+        "position",
+    ],
+    key: 2,
+    verb: INSERT,
+};
 
 /// Every table, for counting.
-pub(super) const TABLES: [&Table; 6] = [&ENTRY, &LEAF, &SETTLEMENT, &INTERVAL, &POSTING, &READING];
+pub(super) const TABLES: [&Table; 8] =
+    [&ENTRY, &LEAF, &SETTLEMENT, &INTERVAL, &POSTING, &READING, &EVIDENCE, &ASSURANCE];
 
 /// One row, in the order of its table's columns.
 pub(super) type Row = Vec<Value>;
@@ -138,7 +181,7 @@ impl Table {
 }
 
 /// Every row that follows from a block.
-pub(super) fn rows(executed: &Executed) -> [(&'static Table, Vec<Row>); 6] {
+pub(super) fn rows(executed: &Executed) -> [(&'static Table, Vec<Row>); 8] {
     [
         (&ENTRY, entries(executed)),
         (&LEAF, leaves(executed)),
@@ -146,6 +189,8 @@ pub(super) fn rows(executed: &Executed) -> [(&'static Table, Vec<Row>); 6] {
         (&INTERVAL, intervals(executed)),
         (&POSTING, postings(executed)),
         (&READING, readings(executed)),
+        (&EVIDENCE, evidence(executed)),
+        (&ASSURANCE, assurances(executed)),
     ]
 }
 
@@ -153,7 +198,7 @@ pub(super) fn rows(executed: &Executed) -> [(&'static Table, Vec<Row>); 6] {
 pub(super) fn touched_accounts(executed: &Executed) -> Vec<Account<HomeId>> {
     let moved = executed.postings.iter().map(|posting| posting.account.clone());
     let admitted = executed.block.entries.iter().filter_map(|entry| match &entry.entry().body {
-        ledger::Body::Admission(admission) => Some(Account::Home(admission.home.clone())),
+        Body::Admission(admission) => Some(Account::Home(admission.home.clone())),
         _ => None,
     });
     let mut accounts: Vec<_> = moved.chain(admitted).collect();
@@ -271,13 +316,19 @@ fn leaves(executed: &Executed) -> Vec<Row> {
 fn settlements(executed: &Executed) -> Vec<Row> {
     let height = executed.block.header.height;
     let row = |(leaf, outcome): (u64, &Outcome)| match outcome {
-        Outcome::Home(home) => Some(settlement(height, leaf, home)),
+        Outcome::Home(home) => Some(settlement(height, leaf, home, quantum_of(executed, &home.home))),
         Outcome::Interval(_) => None,
     };
     outcomes(executed).filter_map(row).collect()
 }
 
-fn settlement(height: u64, leaf: u64, outcome: &HomeOutcome) -> Row {
+/// How finely the home's registered meter counts.
+fn quantum_of(executed: &Executed, home: &HomeId) -> WattHours {
+    // Whoever is settled is a member.
+    executed.ledger.member(home).map_or(WattHours::ZERO, |member| member.admission.meter.quantum)
+}
+
+fn settlement(height: u64, leaf: u64, outcome: &HomeOutcome, quantum: WattHours) -> Row {
     let HomeOutcome { position, matched, .. } = outcome;
     vec![
         text(outcome.home.as_str()),
@@ -299,6 +350,7 @@ fn settlement(height: u64, leaf: u64, outcome: &HomeOutcome) -> Row {
         money(outcome.baseline),
         money(outcome.claim),
         outcome.quality.map_or(Value::Null, |quality| text(quality.word())),
+        wh(quantum),
     ]
 }
 
@@ -345,10 +397,59 @@ fn readings(executed: &Executed) -> Vec<Row> {
             wh(reading.import_register),
             wh(reading.export_register),
             text(reading.quality.word()),
+            text(reading.clock_quality.word()),
+            text(reading.serial.as_str()),
+            number(reading.epoch),
+            wh(reading.quantum),
+            text(hex::encode(reading.profile_hash.first_chunk::<8>().unwrap_or(&[0; 8]))),
             number(height),
         ]
     };
     executed.readings.iter().map(row).collect()
+}
+
+fn evidence(executed: &Executed) -> Vec<Row> {
+    let height = executed.block.header.height;
+    let row = |entry: &ledger::VerifiedEntry| {
+        let Body::MeterEvidence(evidence) = &entry.entry().body else { return None };
+        let voltages: Vec<u8> =
+            evidence.voltage_dv.iter().flat_map(|voltage| voltage.to_be_bytes()).collect();
+        Some(vec![
+            text(evidence.home.as_str()),
+            start(evidence.from),
+            blob(&voltages),
+            evidence.pv.map_or(Value::Null, |pv| number(pv.peak_w)),
+            evidence.pv.map_or(Value::Null, |pv| number(u8::from(pv.storage))),
+            evidence.inverter_permille.map_or(Value::Null, number),
+            number(height),
+        ])
+    };
+    executed.block.entries.iter().filter_map(row).collect()
+}
+
+fn assurances(executed: &Executed) -> Vec<Row> {
+    let height = executed.block.header.height;
+    let statements =
+        executed.block.entries.iter().enumerate().filter_map(|(position, entry)| match &entry.entry().body {
+            Body::AssuranceStatement(statement) => Some((position, statement)),
+            _ => None,
+        });
+    let row = |position: usize, until: Interval, found: &MeterAssurance| {
+        let home = text(found.home.as_str());
+        let mut row = vec![home, number(until.end().unix_ms()), number(found.level)];
+        row.extend(found.findings().iter().flat_map(|finding| {
+            [
+                text(finding.word()),
+                finding.figure().map_or(Value::Null, |figure| Value::Integer(figure.into())),
+            ]
+        }));
+        row.extend([number(height), number(position)]);
+        row
+    };
+    let rows = |(position, statement): (usize, &AssuranceStatement)| -> Vec<Row> {
+        statement.meters.iter().map(|found| row(position, statement.until, found)).collect()
+    };
+    statements.flat_map(rows).collect()
 }
 
 /// SQLite's integers have 64 bits with a sign. What lies beyond (a register that claims more than 9 EWh) is stored as

@@ -335,7 +335,7 @@ mod tests {
         assert_eq!((report.root, report.head), (ledger.state_root(), ledger.head()));
         assert_eq!(report.tree_root, ledger.tree_root());
         assert_eq!((report.blocks, report.height), (ledger.height(), ledger.height()));
-        assert_eq!((report.entries, report.leaves), (47, ledger.tree_size()));
+        assert_eq!((report.entries, report.leaves), (49, ledger.tree_size()));
         assert_eq!(heard.last(), Some(&(ledger.height(), ledger.height())));
     }
 
@@ -448,10 +448,17 @@ mod tests {
             ("UPDATE posting SET amount_n = 0 WHERE height = 0", "a deposit of the genesis differs"),
             ("UPDATE interval SET matched_wh = 1", "interval.matched_wh"),
             ("UPDATE reading SET import_register_wh = 5 WHERE home = 'h3'", "reading.import_register_wh"),
+            ("UPDATE reading SET quantum_wh = 1000 WHERE home = 'h3'", "reading.quantum_wh"),
+            ("UPDATE settlement SET quantum_wh = 0", "settlement.quantum_wh"),
+            ("UPDATE evidence SET voltage_dv = x'00'", "evidence.voltage_dv"),
+            ("UPDATE assurance SET level = 4", "assurance.level"),
             ("UPDATE account SET balance_n = 1 WHERE name = 'home:h1'", "account home:h1: balance_n"),
             ("UPDATE account SET opening_n = 1 WHERE name = 'supplier'", "account supplier: opening_n"),
             ("INSERT INTO account VALUES ('home:ghost', 0, 5)", "table: account: has "),
-            ("INSERT INTO reading VALUES ('ghost', 0, 0, 0, 'good', 3)", "table: reading: has "),
+            (
+                "INSERT INTO reading VALUES ('ghost', 0, 0, 0, 'good', 'synced', 'm', 0, 1, '', 3)",
+                "table: reading: has ",
+            ),
         ] {
             let stored = Stored::new(1);
             let fault = stored.after(spoil);
@@ -496,6 +503,8 @@ mod tests {
             "posting",
             "account",
             "reading",
+            "evidence",
+            "assurance",
             "snapshot",
         ] {
             let mut statement = connection.prepare(&format!("SELECT * FROM {table} ORDER BY 1, 2"))?;

@@ -391,6 +391,7 @@ fn genesis(folder: &Path, parts: &[Parts], seats: usize, wall_origin: u64) -> Ge
             origin: start,
             wall_origin: Timestamp::from_unix_ms(wall_origin),
             speed: SPEED,
+            assurance_every: Mtu::Min5.per_day(),
         }),
         due_after_ms: 900_000,
         forward: Forward::Off,

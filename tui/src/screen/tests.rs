@@ -68,6 +68,7 @@ fn settlement(sold_wh: u64, bought_wh: u64, amount_n: i64) -> SettlementRow {
         saved_n: amount_n,
         claim_n: 0,
         quality: Some("good".into()),
+        quantum_wh: 1,
     }
 }
 

@@ -4,7 +4,7 @@ mod chart;
 mod figures;
 mod text;
 
-use api::{Latest, Line, LineKind, MeterCondition, SeriesPoint, Status, Today};
+use api::{Latest, Line, LineKind, MeterCondition, MeterFacts, SeriesPoint, Status, Today};
 use maud::{DOCTYPE, Markup, html};
 
 pub use figures::date;
@@ -25,6 +25,10 @@ pub struct View {
     pub running_day: bool,
     /// What stands on the account in n, and what is owed to the supplier.
     pub account: Option<(i64, i64)>,
+    /// The meter at its newest reading on the ledger.
+    pub meter: Option<MeterFacts>,
+    /// How far it can be believed, 0 to 4.
+    pub assurance: u8,
     /// The language.
     pub language: Language,
     /// What clocks show at the home, relative to UTC.
@@ -317,7 +321,7 @@ fn state(view: &View, texts: &Texts) -> Markup {
         section.card {
             dl.state {
                 (power(view, texts))
-                div { dt { (texts.meter) } dd { (meter(status.meter.state, texts)) } }
+                (meter(view, texts))
                 div {
                     dt { (texts.account) }
                     dd {
@@ -379,7 +383,53 @@ fn power(view: &View, texts: &Texts) -> Markup {
     }
 }
 
-const fn meter(condition: MeterCondition, texts: &Texts) -> &'static str {
+/// How the meter does, how finely it counts, how good its newest reading is, and what stands behind it.
+fn meter(view: &View, texts: &Texts) -> Markup {
+    html! {
+        div {
+            dt { (texts.meter) }
+            dd {
+                (condition(view.status.meter.state, texts))
+                @if let Some(meter) = &view.meter {
+                    span.small {
+                        (fill(texts.meter_quantum, &[&meter.quantum_wh.to_string()]))
+                        " · "
+                        (fill(texts.meter_quality, &[quality(&meter.quality, texts)]))
+                    }
+                }
+            }
+        }
+        div {
+            dt { (texts.assurance) }
+            dd {
+                (fill(texts.assurance_level, &[&view.assurance.to_string()]))
+                span.small { (assurance(view.assurance, texts)) }
+            }
+        }
+    }
+}
+
+/// Only these qualities are settled on; another one is shown by its own word.
+fn quality<'a>(word: &'a str, texts: &'a Texts) -> &'a str {
+    match word {
+        "good" => texts.quality_good,
+        "estimated" => texts.quality_estimated,
+        "gap" => texts.quality_gap,
+        other => other,
+    }
+}
+
+const fn assurance(level: u8, texts: &Texts) -> &'static str {
+    match level {
+        0 => texts.assurance_0,
+        1 => texts.assurance_1,
+        2 => texts.assurance_2,
+        3 => texts.assurance_3,
+        _ => texts.assurance_4,
+    }
+}
+
+const fn condition(condition: MeterCondition, texts: &Texts) -> &'static str {
     match condition {
         MeterCondition::Good => texts.meter_good,
         MeterCondition::Uncertain => texts.meter_uncertain,

@@ -144,6 +144,18 @@ catalogue! {
     meter_silent: "没有应答：请检查电表的接线和电源", "no answer: check the meter's cable and power";
     meter_absent: "这个节点没有配置电表", "none is configured at this node";
     meter_starting: "正在连接", "connecting";
+    meter_quantum: "计量步长 {0} Wh", "counts in steps of {0} Wh";
+    meter_quality: "最近读数：{0}", "last reading: {0}";
+    quality_good: "良好", "good";
+    quality_estimated: "估算", "estimated";
+    quality_gap: "缺口后的读数", "after a gap";
+    assurance: "电表可信度", "Meter assurance";
+    assurance_level: "{0} 级（最高 4 级）", "level {0} of 4";
+    assurance_0: "还没有独立的佐证，或有相反的证据", "nothing independent stands behind it, or something contradicts it";
+    assurance_1: "已登记电表的签名读数", "signed readings of the registered meter";
+    assurance_2: "变压器总表与各户之和相符", "the transformer's meter agrees with the sum of the homes";
+    assurance_3: "变压器总表和另一项独立证据相符", "the transformer's meter and one more independent finding agree";
+    assurance_4: "所有证据至少连续 30 天相符", "all evidence has agreed for at least 30 days";
     account: "账户余额", "Account";
     account_claim: "欠供电公司 {0}", "Owed to the supplier: {0}";
     ledger: "账本", "Ledger";

@@ -117,6 +117,20 @@ impl Node {
             speed: 1,
             market_time: Box::new(move || market_time),
         });
+        live.set_member(Some(api::Member {
+            schema_version: api::SCHEMA_VERSION,
+            home: "h001".to_owned(),
+            chain: "07".repeat(32),
+            meter: api::RegisteredMeter {
+                serial: "SN-h001".to_owned(),
+                epoch: 0,
+                quantum_wh: 10,
+                profile_hash: "01".repeat(32),
+            },
+            root_meter: None,
+            next_number: 4,
+            next_operator_number: 9,
+        }));
         live.set_role(Role { delegate: true, delegates: 7, syncing: false });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -178,12 +192,22 @@ pub fn fill(path: &std::path::Path, homes: u32, settlements: &[Settled]) {
     for it in settlements {
         settle(&db, it);
         interval(&db, it, homes);
-        let reading = "INSERT OR IGNORE INTO reading VALUES (?1, ?2, 1000, 2000, 'good', ?3)";
+        let reading = "INSERT OR IGNORE INTO reading VALUES \
+                       (?1, ?2, 1000, 2000, 'good', 'synced', 'SN-' || ?1, 0, 10, '0123456789abcdef', ?3)";
         db.execute(reading, params![it.home, it.interval_ms, it.height]).unwrap();
     }
-    for (home, balance) in [("h001", 9_000_000_000_i64), ("h002", 77_777)] {
+    for number in 1..=homes.max(2) {
+        let (home, balance) = (format!("h{number:03}"), if number == 1 { 9_000_000_000_i64 } else { 77_777 });
         let account = "INSERT INTO account VALUES ('home:' || ?1, 10000000000, ?2)";
         db.execute(account, params![home, balance]).unwrap();
+    }
+    // Of the neighbour, 77777 stands for what nobody else may see.
+    for (home, level, figure) in [("h001", 3, 18), ("h002", 2, 77_777)] {
+        let stated = "INSERT INTO assurance VALUES (?1, ?2, ?3, 'consistent', ?4, 'not applicable', NULL, \
+                      'unknown', NULL, 'consistent', 870, 40, 3)";
+        db.execute(stated, params![home, NOON_MS, level, figure]).unwrap();
+        let evidence = "INSERT INTO evidence VALUES (?1, ?2, x'090600000910', ?3, 1, 1003, 39)";
+        db.execute(evidence, params![home, NOON_MS - 86_400_000, figure]).unwrap();
     }
     for height in 1..=45_i64 {
         let block = "INSERT INTO block VALUES (?1, ?2, ?3, 0, 12, x'', x'', x'', 0, 80, x'')";
@@ -197,8 +221,8 @@ fn settle(db: &Connection, it: &Settled) {
     db.execute(
         "INSERT INTO settlement (home, interval_ms, kind, height, leaf, import_wh, export_wh, forward_wh, \
          forward_amount_n, sold_wh, bought_wh, local_amount_n, supplier_import_wh, supplier_export_wh, \
-         supplier_amount_n, amount_n, baseline_n, claim_n, quality) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, 0, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, 0, 'good')",
+         supplier_amount_n, amount_n, baseline_n, claim_n, quality, quantum_wh) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, 0, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, 0, 'good', 10)",
         params![
             it.home,
             it.interval_ms,
