@@ -29,6 +29,10 @@ pub struct Assurance {
 }
 
 impl Assurance {
+    /// What stands in place of a level's meaning where the statement is too old to count.
+    pub const NOT_LATELY: &'static str =
+        "nothing was stated lately: what is given here is of the time that it was stated for";
+
     /// What a level says.
     #[must_use]
     pub const fn meaning_of(level: u8) -> &'static str {

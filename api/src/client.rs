@@ -8,8 +8,8 @@ use reqwest::{RequestBuilder, Response};
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Assurance, Balance, BlockRow, Event, Health, IntervalRow, Member, NumberedEvent, Page, Peers, Problem,
-    ReadingRow, SettlementRow, Status, Submitted, Today,
+    Assurance, Balance, BlockRow, Event, Health, IntervalRow, Member, Meters, NumberedEvent, Page, Peers,
+    Problem, ReadingRow, SettlementRow, Status, Submitted, Today,
 };
 
 /// The longest answer that is read: far above any page, so that no server can fill the memory.
@@ -185,6 +185,14 @@ impl Client {
     /// [`ClientError`].
     pub async fn peers(&self) -> Result<Peers, ClientError> {
         self.get("/api/v1/peers").await
+    }
+
+    /// The meters of the home.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn meters(&self) -> Result<Meters, ClientError> {
+        self.get("/api/v1/meters").await
     }
 
     /// Whether the node does its work; a node that does not is an answer, not an error.

@@ -12,7 +12,7 @@ use utoipa::openapi::{
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::{
-    Assurance, Balance, BlockRow, Event, Health, IntervalRow, Member, PAGE_DEFAULT, PAGE_MAX,
+    Assurance, Balance, BlockRow, Event, Health, IntervalRow, Member, Meters, PAGE_DEFAULT, PAGE_MAX,
     PROBLEM_MEDIA_TYPE, Page, Peers, Problem, ReadingRow, SettlementRow, Status, Submitted, Today,
 };
 
@@ -85,6 +85,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     ),
     Endpoint { query: PAGED, ..get("/api/v1/blocks", "Final blocks, newest first.", page::<BlockRow>) },
     get("/api/v1/peers", "The connected peers.", reference::<Peers>),
+    get("/api/v1/meters", "The meters of this home and what flows where.", reference::<Meters>),
     Endpoint {
         media_type: "text/event-stream",
         ..get(

@@ -21,6 +21,7 @@ mod client;
 mod endpoint;
 mod event;
 mod member;
+mod meters;
 mod problem;
 mod rows;
 mod status;
@@ -32,6 +33,7 @@ pub use client::{Client, ClientError, EventStream};
 pub use endpoint::{ENDPOINTS, Endpoint, openapi};
 pub use event::{Event, NumberedEvent};
 pub use member::{Member, RegisteredMeter};
+pub use meters::{Flows, MeterRow, Meters};
 pub use problem::{PROBLEM_MEDIA_TYPE, Problem};
 pub use rows::{
     Balance, BlockRow, IntervalRow, PAGE_DEFAULT, PAGE_MAX, Page, Peer, Peers, ReadingRow, SettlementKind,

@@ -11,10 +11,10 @@
 //! | 3 | and one more independent finding agrees: the PV bound, the inverter or the voltage |
 //! | 4 | and everything that applies has agreed for at least 30 days |
 //!
-//! A statement may claim less than its findings give (a meter whose serial number was typed in, say), never more
-//! ([`Assurance::ceiling`]).
+//! A statement may claim less than its findings give (a meter whose serial number was typed in, say). Where it claims more
+//! the ledger books what they give ([`Assurance::ceiling`]), so that one home cannot void what is stated of the others.
 
-use energy::{HomeId, Interval};
+use energy::{HomeId, Interval, Timestamp};
 
 use crate::codec::{CodecError, Decode, Encode, Reader, decode_list, encode_list, record};
 
@@ -22,9 +22,10 @@ use crate::codec::{CodecError, Decode, Encode, Reader, decode_list, encode_list,
 pub const LEVEL_MAX: u8 = 4;
 /// Level 4 takes agreement for this many days.
 pub const FULL_DAYS: u64 = 30;
-/// That agreement is broken by a time without statements longer than this, in days.
-const SILENT_DAYS: u64 = 3;
-/// Findings rest on evidence that is no older than this, in days: voltages are compared over a week.
+/// That agreement is broken by a time without statements longer than this, in days; nor does a statement count for longer.
+pub const SILENT_DAYS: u64 = 3;
+const DAY_MS: u64 = 86_400_000;
+/// Findings rest on evidence of their own kind that is no older than this, in days: voltages are compared over a week.
 const EVIDENCE_DAYS: u64 = 7;
 /// The most voltages in one entry: a day of 5-minute intervals.
 pub const VOLTAGES_MAX: usize = 288;
@@ -232,27 +233,43 @@ impl Decode for AssuranceStatement {
     }
 }
 
-/// What the ledger keeps of a home's newest evidence.
+/// What the ledger keeps of a home's evidence: the first interval of the newest of each kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EvidenceState {
-    /// Its first interval.
+    /// Of whatever kind.
     pub from: Interval,
-    /// Whether it had voltages.
-    pub voltage: bool,
-    /// The PV plant it declared.
-    pub pv: Option<PvDeclaration>,
-    /// Its inverter's figure.
-    pub inverter_permille: Option<u32>,
+    /// That had voltages.
+    pub voltage: Option<Interval>,
+    /// That declared a PV plant.
+    pub pv: Option<Interval>,
+    /// That had an inverter's figure.
+    pub inverter: Option<Interval>,
 }
 
-record!(EvidenceState { from, voltage, pv, inverter_permille });
+record!(EvidenceState { from, voltage, pv, inverter });
+
+impl EvidenceState {
+    /// The state once `evidence`, which is newer than any before, has been given.
+    pub(crate) fn with(before: Option<Self>, evidence: &MeterEvidence) -> Self {
+        let from = evidence.from;
+        let newest = |given: bool, of: fn(Self) -> Option<Interval>| {
+            if given { Some(from) } else { before.and_then(of) }
+        };
+        Self {
+            from,
+            voltage: newest(evidence.voltage_dv.iter().any(|voltage| *voltage > 0), |it| it.voltage),
+            pv: newest(evidence.pv.is_some(), |it| it.pv),
+            inverter: newest(evidence.inverter_permille.is_some(), |it| it.inverter),
+        }
+    }
+}
 
 /// The newest statement about a home's present meter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stated {
     /// As of the end of this interval.
     pub until: Interval,
-    /// What was stated.
+    /// What was stated; the level is no higher than the ledger's rule allowed.
     pub found: MeterAssurance,
     /// Index of the interval since which all that applies has agreed.
     pub(crate) whole_since: Option<u64>,
@@ -280,15 +297,18 @@ pub(crate) struct Ground {
     pub until: Interval,
     /// Intervals it covers, at least.
     pub every: u64,
-    /// Whether the ledger has readings of the present meter.
+    /// Whether the ledger has readings of the present meter, and `until` is after its registration.
     pub is_read: bool,
 }
 
 impl Assurance {
-    /// The level in force: as stated last, 0 where nothing was.
+    /// The level in force once everything before `settled` has settled: as stated last, 0 where nothing was about the last
+    /// [`SILENT_DAYS`]. A day is stated only once it is settled, which may take days, so the clock alone says nothing.
     #[must_use]
-    pub fn level(&self) -> u8 {
-        self.stated.as_ref().map_or(0, |stated| stated.found.level)
+    pub fn level(&self, settled: Timestamp) -> u8 {
+        let silent_ms = SILENT_DAYS.saturating_mul(DAY_MS);
+        let lately = |stated: &&Stated| settled <= stated.until.end().plus_ms(silent_ms);
+        self.stated.as_ref().filter(lately).map_or(0, |stated| stated.found.level)
     }
 
     /// The highest level that `found` gives on this ground.
@@ -309,15 +329,16 @@ impl Assurance {
         if whole.is_some_and(|whole| whole >= FULL_DAYS.saturating_mul(day)) { 4 } else { 3 }
     }
 
-    /// Whether a finding beside the transformer's agrees, and rests on what the home put on the ledger lately.
+    /// Whether a finding beside the transformer's agrees, and rests on evidence of its kind that the home gave lately.
     fn has_further(&self, found: &MeterAssurance, until: Interval) -> bool {
         let limit = EVIDENCE_DAYS.saturating_mul(u64::from(until.mtu().per_day()));
-        let is_recent =
-            |evidence: &&EvidenceState| until.index().saturating_sub(evidence.from.index()) <= limit;
-        self.evidence.as_ref().filter(is_recent).is_some_and(|evidence| {
-            (found.pv.agrees() && evidence.pv.is_some())
-                || (found.inverter.agrees() && evidence.inverter_permille.is_some())
-                || (found.voltage.agrees() && evidence.voltage)
+        let lately = |given: Option<Interval>| {
+            given.is_some_and(|from| until.index().saturating_sub(from.index()) <= limit)
+        };
+        self.evidence.is_some_and(|evidence| {
+            (found.pv.agrees() && lately(evidence.pv))
+                || (found.inverter.agrees() && lately(evidence.inverter))
+                || (found.voltage.agrees() && lately(evidence.voltage))
         })
     }
 

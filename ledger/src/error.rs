@@ -71,7 +71,7 @@ pub enum EntryError {
     #[error("the interval's length differs from the community's")]
     WrongMtu,
     /// The reading is of a meter that is not registered here.
-    #[error("the reading is of meter {found}, but {registered} is registered; register the new meter first")]
+    #[error("{}", other_meter(found, registered))]
     OtherMeter {
         /// Serial and epoch in the reading.
         found: String,
@@ -197,16 +197,6 @@ pub enum EntryError {
         /// The distance, in intervals.
         every: u64,
     },
-    /// A statement claims more than its findings and the ledger give.
-    #[error("level {claimed} is claimed for {home}, but what was found gives {ceiling} at the most")]
-    TooAssured {
-        /// Whose.
-        home: HomeId,
-        /// The level stated.
-        claimed: u8,
-        /// The highest that could be.
-        ceiling: u8,
-    },
     /// A price outside what the ledger can hold.
     #[error("the price lies beyond 1 000 per kWh")]
     PriceLimit,
@@ -279,6 +269,16 @@ pub enum EntryError {
     /// The market could not compute.
     #[error("the market refused: {0}")]
     Market(#[from] MarketError),
+}
+
+/// Why a reading is not of the meter that is registered; alike in serial number and epoch, only the profile differs.
+fn other_meter(found: &str, registered: &str) -> String {
+    if found == registered {
+        return format!(
+            "meter {found} was read with another device profile than it is registered with; register the meter again"
+        );
+    }
+    format!("the reading is of meter {found}, but {registered} is registered; register the new meter first")
 }
 
 /// Why a block cannot follow the present state.

@@ -6,7 +6,7 @@ use energy::{Balance, HomeId, Interval, Money, Timestamp};
 use market::{Account, Network};
 
 use crate::apply::{Step, gate_of};
-use crate::assurance::{Assurance, MeterAssurance};
+use crate::assurance::{Assurance, AssuranceStatement, MeterAssurance};
 use crate::block::{BLOCK_BYTES_MAX, BLOCK_ENTRIES_MAX, Block, BlockId, DelegateSet, Header, RULE_VERSION};
 use crate::codec::{Decode, Encode, Reader};
 use crate::crypto::Hash32;
@@ -49,6 +49,8 @@ pub struct Executed {
     pub postings: Vec<PostingRecord>,
     /// The readings it accepted.
     pub readings: Vec<ReadingRecord>,
+    /// The statements of assurance it accepted, in the order of their entries, with the levels that were booked.
+    pub statements: Vec<AssuranceStatement>,
 }
 
 /// A block of our own.
@@ -248,7 +250,7 @@ impl Ledger {
         self.state.root_meter.registered.as_ref()
     }
 
-    /// How far a home's meter can be believed; level 0 where nothing was stated.
+    /// What is known of how far a home's meter can be believed.
     #[must_use]
     pub fn assurance(&self, home: &HomeId) -> Assurance {
         self.state.assurance.get(home).cloned().unwrap_or_default()
@@ -260,14 +262,22 @@ impl Ledger {
         self.state.assurance_every()
     }
 
-    /// The last interval until which any meter was looked at in a statement.
+    /// The level in force of a home's meter: as stated last, 0 where nothing was of the [`SILENT_DAYS`](crate::SILENT_DAYS)
+    /// that were settled last.
     #[must_use]
-    pub fn last_stated(&self) -> Option<Interval> {
-        let stated = self.state.assurance.iter().filter_map(|(_, assurance)| assurance.stated_until);
-        stated.max().map(|index| self.state.interval(index))
+    pub fn assurance_level(&self, home: &HomeId) -> u8 {
+        let settled = self.next_to_settle().start();
+        self.state.assurance.get(home).map_or(0, |assurance| assurance.level(settled))
     }
 
-    /// The highest level that a statement as of the end of `until` may claim for what was found, whatever it does claim.
+    /// The last interval until which a home's meter was looked at in a statement, whichever meter it had then.
+    #[must_use]
+    pub fn last_stated(&self, home: &HomeId) -> Option<Interval> {
+        let stated = self.state.assurance.get(home).and_then(|assurance| assurance.stated_until);
+        stated.map(|index| self.state.interval(index))
+    }
+
+    /// The highest level that a statement as of the end of `until` is booked at for what was found, whatever it claims.
     #[must_use]
     pub fn assurance_ceiling(&self, found: &MeterAssurance, until: Interval) -> u8 {
         self.assurance(&found.home).ceiling(found, self.state.ground(&found.home, until))
@@ -483,14 +493,16 @@ impl Finished {
             outcomes: step.outcomes,
             postings: step.postings,
             readings: step.readings,
+            statements: step.statements,
         }
     }
 }
 
 /// Applies an entry wholly or not at all.
 fn apply_whole(step: &mut Step, entry: &VerifiedEntry, time: Timestamp) -> Result<(), EntryError> {
-    let mark = (step.state.clone(), step.outcomes.len(), step.postings.len(), step.readings.len());
-    step.apply(entry, time).inspect_err(|_| step.rewind(mark.0, mark.1, mark.2, mark.3))
+    let state = step.state.clone();
+    let mark = [step.outcomes.len(), step.postings.len(), step.readings.len(), step.statements.len()];
+    step.apply(entry, time).inspect_err(|_| step.rewind(state, mark))
 }
 
 fn leaves_of(entries: &[VerifiedEntry], outcomes: &[Outcome]) -> Vec<Leaf> {

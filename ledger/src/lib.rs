@@ -42,7 +42,7 @@ pub mod tree;
 
 pub use assurance::{
     ASSURANCES_MAX, Assurance, AssuranceStatement, EvidenceState, FULL_DAYS, Finding, INVERTER_PERMILLE_MAX,
-    LEVEL_MAX, MeterAssurance, MeterEvidence, PEAK_W_MAX, PvDeclaration, Stated, VOLTAGE_DV_MAX,
+    LEVEL_MAX, MeterAssurance, MeterEvidence, PEAK_W_MAX, PvDeclaration, SILENT_DAYS, Stated, VOLTAGE_DV_MAX,
     VOLTAGES_MAX,
 };
 pub use block::*;

@@ -405,11 +405,12 @@ impl Step {
     }
 
     /// Drops what was collected since a mark.
-    pub fn rewind(&mut self, state: State, outcomes: usize, postings: usize, readings: usize) {
+    pub fn rewind(&mut self, state: State, [outcomes, postings, readings, statements]: [usize; 4]) {
         self.state = state;
         self.outcomes.truncate(outcomes);
         self.postings.truncate(postings);
         self.readings.truncate(readings);
+        self.statements.truncate(statements);
     }
 }
 

@@ -116,6 +116,10 @@ pub struct Member {
     pub admission: Admission,
     /// Its meter at the last accepted reading of the present epoch, or where it began at its exchange.
     pub meter: Option<MeterState>,
+    /// Index of the interval in which its meter was registered; `None`: it is the one it was admitted with.
+    pub(crate) meter_since: Option<u64>,
+    /// Whether its meter was read since it was registered.
+    pub(crate) is_read: bool,
     /// What meters taken off since the last accepted reading had counted after theirs; goes with the next reading.
     pub(crate) carried: Metered,
     /// Number and hash of the last accepted record of its journal.
@@ -129,13 +133,27 @@ pub struct Member {
     pub(crate) totals: MeteredTotals,
 }
 
-record!(Member { admission, meter, carried, last_record, read_until, salt, limits, contract, totals });
+record!(Member {
+    admission,
+    meter,
+    meter_since,
+    is_read,
+    carried,
+    last_record,
+    read_until,
+    salt,
+    limits,
+    contract,
+    totals,
+});
 
 impl Member {
     pub(crate) fn new(admission: Admission, salt: Salt) -> Self {
         Self {
             admission,
             meter: None,
+            meter_since: None,
+            is_read: false,
             carried: Metered::default(),
             last_record: None,
             read_until: None,

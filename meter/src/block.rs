@@ -1,11 +1,9 @@
 //! One block of registers to the values of a sample: all of it or nothing.
 
-use std::collections::BTreeMap;
+use energy::WattHours;
 
-use energy::{MeterSerial, WattHours};
-
-use crate::decode::{Decoded, Kind};
-use crate::profile::{EnergyBlock, Function, LiveBlock, Profile, Register};
+use crate::decode::{Decoded, WordOrder};
+use crate::profile::{EnergyBlock, LiveBlock, Register, Sign};
 
 /// No register counts further: 1 TWh, a thousand years of a street.
 const REGISTER_WH_MAX: i64 = 1_000_000_000_000;
@@ -15,27 +13,54 @@ const FREQUENCY_MHZ: std::ops::RangeInclusive<i64> = 45_000..=65_000;
 const VOLTAGE_MV_MAX: i64 = 300_000;
 /// At least one phase must be above this, mV: a meter without any would not run.
 const VOLTAGE_MV_MIN: i64 = 80_000;
+/// No low-voltage phase carries more, mA: twice what the largest transformers feed.
+const CURRENT_MA_MAX: i64 = 20_000_000;
 
 /// Why a block gives no sample.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BlockError {
     /// A value the sample cannot do without was not sent.
+    #[error("there is no value for {0}")]
     Absent(&'static str),
     /// A value cannot be.
+    #[error("impossible {quantity}: {problem}")]
     Implausible { quantity: &'static str, problem: String },
+    /// A value cannot be, and the block looks right with the words of each value in the other order.
+    #[error("impossible {quantity}: {problem}; the block looks right with {other_order}")]
+    WordOrder { quantity: &'static str, problem: String, other_order: &'static str },
 }
 
+impl BlockError {
+    /// The likely cause where the block is plausible with the words of each value the other way round.
+    fn or_word_order(self, declared: Option<&Register>, is_plausible_flipped: impl FnOnce() -> bool) -> Self {
+        match self {
+            Self::Implausible { quantity, problem } if is_plausible_flipped() => {
+                let other_order = match declared.map(|register| register.order) {
+                    Some(WordOrder::LowFirst) => "high word first",
+                    _ => "low word first",
+                };
+                Self::WordOrder { quantity, problem, other_order }
+            }
+            other => other,
+        }
+    }
+}
+
+/// The cumulative registers; `None` where the profile has none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct EnergyValues {
-    pub(crate) import: WattHours,
-    pub(crate) export: WattHours,
+    pub(crate) import: Option<WattHours>,
+    pub(crate) export: Option<WattHours>,
     pub(crate) quantum: WattHours,
+    /// Where they begin again at 0, as the device scales them now.
+    pub(crate) modulus: Option<WattHours>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LiveValues {
     pub(crate) power_w: i64,
     pub(crate) voltage_mv: [Option<u32>; 3],
+    pub(crate) current_ma: [Option<i64>; 3],
     pub(crate) frequency_mhz: Option<u32>,
 }
 
@@ -44,39 +69,64 @@ fn implausible(quantity: &'static str, problem: impl Into<String>) -> BlockError
 }
 
 impl Register {
-    /// Its words in `block`, and the power of ten that turns them into base units; `None` where the device says that
+    /// Its bits in `block`, and the power of ten that turns them into base units; `None` where the device says that
     /// there is no value.
-    fn words<'a>(&self, block: &'a [u16]) -> Result<Option<(&'a [u16], i32)>, BlockError> {
+    fn bits(&self, block: &[u16]) -> Result<Option<(u64, i32)>, BlockError> {
         let end = self.offset + usize::from(self.kind.words());
         let words =
             block.get(self.offset..end).ok_or_else(|| implausible(self.name, "the block is too short"))?;
-        let Some(scale) = self.scale else { return Ok(Some((words, self.exponent))) };
+        let bits = self.order.bits(words);
+        let Some(scale) = self.scale else { return Ok(Some((bits, self.exponent))) };
         match block.get(scale).map(|word| word.cast_signed()) {
             // A value whose scale is not known is not known.
             None | Some(i16::MIN) => Ok(None),
-            Some(factor @ -10..=10) => Ok(Some((words, self.exponent + i32::from(factor)))),
+            Some(factor @ -10..=10) => Ok(Some((bits, self.exponent + i32::from(factor)))),
             Some(factor) => {
                 Err(implausible(self.name, format!("scale factor {factor} is outside -10 to 10")))
             }
         }
     }
 
-    /// Its value in base units (Wh, W, mV, mHz) and the smallest step of it.
-    fn value(&self, block: &[u16]) -> Result<Option<(i64, u64)>, BlockError> {
-        let Some((words, exponent)) = self.words(block)? else { return Ok(None) };
-        let raw = words.iter().fold(0, |bits, word| bits << 16 | u64::from(*word));
-        if self.absent == Some(raw) {
-            return Ok(None);
-        }
-        match self.kind.decode(words, exponent) {
-            Decoded::Absent => Ok(None),
-            Decoded::Value(value) => Ok(Some((value, self.kind.step(words, exponent)))),
-            Decoded::OutOfRange => Err(implausible(self.name, "the number is out of range")),
+    /// Its scale factor in `block`, 0 for a register without one.
+    fn factor(&self, block: &[u16]) -> Option<i16> {
+        match self.scale {
+            None => Some(0),
+            Some(scale) => {
+                block.get(scale).map(|word| word.cast_signed()).filter(|factor| (-10..=10).contains(factor))
+            }
         }
     }
 
+    /// Its value in base units (Wh, W, mV, mA, mHz) and the smallest step of it.
+    fn value(&self, block: &[u16]) -> Result<Option<(i64, u64)>, BlockError> {
+        let Some((bits, exponent)) = self.bits(block)? else { return Ok(None) };
+        if self.absent == Some(bits) {
+            return Ok(None);
+        }
+        let value = match self.kind.decode(bits, exponent) {
+            Decoded::Absent => return Ok(None),
+            Decoded::Value(value) => match self.sign {
+                Sign::AsSent => Some(value),
+                Sign::Inverted => value.checked_neg(),
+                Sign::Dropped => value.checked_abs(),
+            },
+            Decoded::OutOfRange => None,
+        };
+        match value {
+            Some(value) => Ok(Some((value, self.kind.step(bits, exponent)))),
+            None => Err(implausible(self.name, "the number is out of range")),
+        }
+    }
+
+    fn required(&self, block: &[u16]) -> Result<(i64, u64), BlockError> {
+        self.value(block)?.ok_or(BlockError::Absent(self.name))
+    }
+
     fn counter(&self, block: &[u16]) -> Result<(WattHours, u64), BlockError> {
-        let (value, step) = self.value(block)?.ok_or(BlockError::Absent(self.name))?;
+        let (value, step) = self.required(block)?;
+        if self.is_dust(block) {
+            return Err(implausible(self.name, "0 Wh from words that are not 0"));
+        }
         match u64::try_from(value) {
             Ok(wh) if value <= REGISTER_WH_MAX => Ok((WattHours::new(wh), step)),
             _ => Err(implausible(self.name, format!("{value} Wh is not a meter's register"))),
@@ -88,190 +138,164 @@ impl Register {
         block: &[u16],
         gate: &std::ops::RangeInclusive<i64>,
         unit: &str,
-    ) -> Result<Option<u32>, BlockError> {
+    ) -> Result<Option<i64>, BlockError> {
         match self.value(block)? {
-            None => Ok(None),
-            Some((value, _)) if gate.contains(&value) => Ok(u32::try_from(value).ok()),
-            Some((value, _)) => Err(implausible(self.name, format!("{value} {unit}"))),
+            Some((value, _)) if !gate.contains(&value) => {
+                Err(implausible(self.name, format!("{value} {unit}")))
+            }
+            value => Ok(value.map(|(value, _)| value)),
         }
     }
 }
 
+/// The same three phases, each gated.
+fn phases(
+    registers: &[Option<Register>; 3],
+    block: &[u16],
+    gate: &std::ops::RangeInclusive<i64>,
+    unit: &str,
+) -> Result<[Option<i64>; 3], BlockError> {
+    let mut values = [None; 3];
+    for (value, register) in values.iter_mut().zip(registers) {
+        if let Some(register) = register {
+            *value = register.gated(block, gate, unit)?;
+        }
+    }
+    Ok(values)
+}
+
 impl EnergyBlock {
-    /// Both registers, or neither.
+    /// Every register the profile has, or none.
     pub(crate) fn decode(&self, block: &[u16]) -> Result<EnergyValues, BlockError> {
-        let (import, import_step) = self.import.counter(block)?;
-        let (export, export_step) = self.export.counter(block)?;
-        let quantum = WattHours::new(self.quantum_wh.max(import_step).max(export_step));
-        Ok(EnergyValues { import, export, quantum })
+        self.decode_as_declared(block).map_err(|error| {
+            let declared = self.registers().find(|register| register.kind.words() > 1);
+            error.or_word_order(declared, || {
+                let flipped = self.flipped();
+                flipped.decode_as_declared(block).is_ok() && !flipped.registers().any(|it| it.is_dust(block))
+            })
+        })
+    }
+
+    fn decode_as_declared(&self, block: &[u16]) -> Result<EnergyValues, BlockError> {
+        let counter = |register: &Option<Register>| {
+            register.as_ref().map(|register| register.counter(block)).transpose()
+        };
+        let (import, export) = (counter(&self.import)?, counter(&self.export)?);
+        let steps = [&import, &export].into_iter().flatten().map(|(_, step)| *step);
+        let quantum = WattHours::new(steps.fold(self.quantum_wh, u64::max));
+        let modulus = self.modulus(block);
+        // Rounded to whole watt-hours, the last fractions of one before the end would show the end itself.
+        let before_the_end = |(wh, _): (WattHours, u64)| match modulus {
+            Some(end) if wh == end => end.saturating_sub(WattHours::new(1)),
+            _ => wh,
+        };
+        Ok(EnergyValues {
+            import: import.map(before_the_end),
+            export: export.map(before_the_end),
+            quantum,
+            modulus,
+        })
+    }
+
+    /// Where the registers begin again, moved by the `SunSpec` scale factor of the block; none is known where theirs
+    /// differ. Rounded up, so that what is shown in whole watt-hours stays below it.
+    fn modulus(&self, block: &[u16]) -> Option<WattHours> {
+        let mut factors = self.registers().map(|register| register.factor(block));
+        let factor = factors.next()??;
+        if factors.any(|other| other != Some(factor)) {
+            return None;
+        }
+        let ten = 10_u64.checked_pow(u32::from(factor.unsigned_abs()))?;
+        let modulus = self.modulus_wh?;
+        let scaled = if factor < 0 { Some(modulus.div_ceil(ten)) } else { modulus.checked_mul(ten) };
+        scaled.map(WattHours::new)
+    }
+
+    /// The same block with the words of each value the other way round.
+    fn flipped(&self) -> Self {
+        let flipped = |register: &Option<Register>| register.as_ref().map(Register::flipped);
+        Self { import: flipped(&self.import), export: flipped(&self.export), ..self.clone() }
+    }
+}
+
+impl Register {
+    fn is_dust(&self, block: &[u16]) -> bool {
+        matches!(self.bits(block), Ok(Some((bits, _))) if self.kind.is_dust(bits))
+    }
+
+    fn flipped(&self) -> Self {
+        Self { order: self.order.flipped(), ..self.clone() }
     }
 }
 
 impl LiveBlock {
     /// Power and what else the block has, if every value of it is plausible.
     pub(crate) fn decode(&self, block: &[u16]) -> Result<LiveValues, BlockError> {
-        let (power_w, _) = self.power.value(block)?.ok_or(BlockError::Absent(self.power.name))?;
-        if power_w.unsigned_abs() > self.power_max_w {
-            return Err(implausible(
-                self.power.name,
-                format!("{power_w} W; this device ends at {} W", self.power_max_w),
-            ));
-        }
-        let mut voltage_mv = [None; 3];
-        for (phase, register) in voltage_mv.iter_mut().zip(&self.voltage) {
-            if let Some(register) = register {
-                *phase = register.gated(block, &(0..=VOLTAGE_MV_MAX), "mV")?;
-            }
-        }
+        self.decode_as_declared(block).map_err(|error| {
+            let declared = self.registers().find(|register| register.kind.words() > 1);
+            error.or_word_order(declared, || {
+                let flipped = self.flipped();
+                flipped.decode_as_declared(block).is_ok() && !flipped.registers().any(|it| it.is_dust(block))
+            })
+        })
+    }
+
+    fn decode_as_declared(&self, block: &[u16]) -> Result<LiveValues, BlockError> {
+        let power_w = self.power_w(block)?;
+        let voltage_mv = phases(&self.voltage, block, &(0..=VOLTAGE_MV_MAX), "mV")?;
         if voltage_mv.iter().any(Option::is_some)
-            && voltage_mv.iter().flatten().all(|mv| i64::from(*mv) < VOLTAGE_MV_MIN)
+            && voltage_mv.iter().flatten().all(|mv| *mv < VOLTAGE_MV_MIN)
         {
             return Err(implausible("voltage", "no phase is above 80 V"));
         }
+        let current_ma = phases(&self.current, block, &(-CURRENT_MA_MAX..=CURRENT_MA_MAX), "mA")?;
         let frequency_mhz = match &self.frequency {
             Some(register) => register.gated(block, &FREQUENCY_MHZ, "mHz")?,
             None => None,
         };
-        Ok(LiveValues { power_w, voltage_mv, frequency_mhz })
-    }
-}
-
-/// What a device of some profile holds at one instant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Registers {
-    /// Serial number.
-    pub serial: MeterSerial,
-    /// Cumulative import register.
-    pub import: WattHours,
-    /// Cumulative export register.
-    pub export: WattHours,
-    /// Power in W; positive is import.
-    pub power_w: i64,
-    /// Voltage of the three phases against neutral, mV.
-    pub voltage_mv: [u32; 3],
-    /// Grid frequency, mHz.
-    pub frequency_mhz: u32,
-}
-
-/// Some value of [`Registers`] has no form in this device's registers.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{device} cannot hold this {quantity} in its registers")]
-pub struct EncodeError {
-    /// Name of the profile.
-    pub device: String,
-    /// What does not fit.
-    pub quantity: &'static str,
-}
-
-/// The register table of one device at one instant, as its profile lays it out. Addresses of a discovered profile
-/// count from its model.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RegisterImage(BTreeMap<(Function, u16), u16>);
-
-impl RegisterImage {
-    /// The words that Modbus `function` (3 holding, 4 input) answers; `None` if one of them does not exist.
-    #[must_use]
-    pub fn read(&self, function: u8, address: u16, count: u16) -> Option<Vec<u16>> {
-        let function = Function::try_from(function).ok()?;
-        let word = |offset| self.0.get(&(function, address.checked_add(offset)?)).copied();
-        (0..count).map(word).collect()
+        // The gates leave nothing that does not fit.
+        let unsigned = |value: i64| u32::try_from(value).ok();
+        Ok(LiveValues {
+            power_w,
+            voltage_mv: voltage_mv.map(|it| it.and_then(unsigned)),
+            current_ma,
+            frequency_mhz: frequency_mhz.and_then(unsigned),
+        })
     }
 
-    fn write(&mut self, function: Function, address: u16, words: &[u16]) {
-        for (address, word) in (address..).zip(words) {
-            self.0.insert((function, address), *word);
+    fn power_w(&self, block: &[u16]) -> Result<i64, BlockError> {
+        let mut sum = 0_i64;
+        for register in &self.power {
+            let (part, _) = register.required(block)?;
+            let whole = sum.checked_add(part);
+            sum = whole.ok_or_else(|| implausible(register.name, "the number is out of range"))?;
         }
-    }
-}
-
-impl Profile {
-    /// The register table of a device that holds `registers`: energies floored to its step, scale factors 10⁰, and
-    /// "no value" in every word of its blocks that the profile does not describe.
-    ///
-    /// # Errors
-    /// [`EncodeError`] if a value has no form in these registers.
-    pub fn encode(&self, registers: &Registers) -> Result<RegisterImage, EncodeError> {
-        let mut image = RegisterImage::default();
-        let misfit = |quantity| EncodeError { device: self.name().to_owned(), quantity };
-        let identity = &self.file.identity;
-        let serial = identity.encode(&registers.serial).ok_or_else(|| misfit("serial number"))?;
-        image.write(identity.span().function, identity.span().address, &serial);
-        for (span, kind) in
-            [(self.live.span, self.live.power.kind), (self.energy.span, self.energy.import.kind)]
-        {
-            let filler: Vec<u16> = if kind == Kind::F32 { vec![0x7FC0, 0] } else { vec![0xFFFF] };
-            let words: Vec<u16> = filler.into_iter().cycle().take(usize::from(span.count)).collect();
-            image.write(span.function, span.address, &words);
+        if sum.unsigned_abs() > self.power_max_w {
+            let problem = format!("{sum} W; this device ends at {} W", self.power_max_w);
+            return Err(implausible("power", problem));
         }
-        for (span, register, value) in self.values(registers) {
-            let value = value.ok_or_else(|| misfit(register.name))?;
-            let words =
-                register.kind.encode(value, register.exponent).ok_or_else(|| misfit(register.name))?;
-            let address_of =
-                |offset: usize| u16::try_from(offset).map(|offset| span.address.saturating_add(offset));
-            let at = |offset| address_of(offset).map_err(|_| misfit(register.name));
-            image.write(span.function, at(register.offset)?, &words);
-            if let Some(scale) = register.scale {
-                image.write(span.function, at(scale)?, &[0]);
-            }
-        }
-        Ok(image)
+        Ok(sum)
     }
 
-    /// Every register of the profile with its block and the value to write.
-    fn values(&self, registers: &Registers) -> Vec<(crate::profile::Span, Register, Option<i64>)> {
-        let (energy, live) = (&self.energy, &self.live);
-        let wh = |energy: WattHours| i64::try_from(energy.get()).ok();
-        let mut values = vec![
-            (live.span, live.power, Some(registers.power_w)),
-            (energy.span, energy.import, wh(registers.import)),
-            (energy.span, energy.export, wh(registers.export)),
-        ];
-        let phases = live.voltage.iter().zip(registers.voltage_mv);
-        values.extend(phases.filter_map(|(it, mv)| it.map(|it| (live.span, it, Some(i64::from(mv))))));
-        values.extend(live.frequency.map(|it| (live.span, it, Some(i64::from(registers.frequency_mhz)))));
-        values
+    /// The same block with the words of each value the other way round.
+    fn flipped(&self) -> Self {
+        let flipped = |register: &Option<Register>| register.as_ref().map(Register::flipped);
+        Self {
+            power: self.power.iter().map(Register::flipped).collect(),
+            voltage: self.voltage.each_ref().map(flipped),
+            current: self.current.each_ref().map(flipped),
+            frequency: flipped(&self.frequency),
+            ..self.clone()
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn registers() -> Registers {
-        Registers {
-            serial: MeterSerial::new("21040123").unwrap(),
-            import: WattHours::new(3_456_789),
-            export: WattHours::new(1_234),
-            power_w: -5_231,
-            voltage_mv: [230_000, 231_000, 229_000],
-            frequency_mhz: 50_000,
-        }
-    }
-
-    fn blocks_of(profile: &Profile, registers: &Registers) -> (Vec<u16>, Vec<u16>) {
-        let image = profile.encode(registers).unwrap();
-        let read =
-            |span: crate::profile::Span| image.read(span.function.code(), span.address, span.count).unwrap();
-        (read(profile.energy.span), read(profile.live.span))
-    }
-
-    #[test]
-    fn what_every_profile_encodes_it_decodes_within_one_quantum() {
-        for profile in Profile::builtin() {
-            let wanted = registers();
-            let (energy, live) = blocks_of(profile, &wanted);
-            let values = profile.energy.decode(&energy).unwrap();
-            assert_eq!(values.quantum, profile.quantum());
-            for (got, wanted) in [(values.import, wanted.import), (values.export, wanted.export)] {
-                assert_eq!(got.get(), wanted.get() / values.quantum.get() * values.quantum.get());
-            }
-            let values = profile.live.decode(&live).unwrap();
-            assert_eq!(values.power_w, wanted.power_w);
-            assert_eq!(values.voltage_mv, wanted.voltage_mv.map(Some));
-            assert_eq!(values.frequency_mhz, Some(wanted.frequency_mhz));
-        }
-    }
+    use crate::Profile;
+    use crate::image::Registers;
+    use crate::image::tests::{blocks_of, registers};
 
     #[test]
     fn a_block_with_one_absent_register_gives_nothing() {
@@ -286,7 +310,7 @@ mod tests {
     #[test]
     fn a_scale_factor_that_is_missing_or_absurd_gives_no_value() {
         let sunspec = Profile::by_name("sunspec-203").unwrap();
-        let (mut energy, _) = blocks_of(sunspec, &registers());
+        let (mut energy, _) = blocks_of(&sunspec, &registers());
         energy[16] = 0x8000;
         assert_eq!(sunspec.energy.decode(&energy), Err(BlockError::Absent("import")));
         energy[16] = 11;
@@ -304,12 +328,31 @@ mod tests {
     }
 
     #[test]
+    fn a_scale_factor_moves_the_end_of_the_register_and_no_value_reaches_it() {
+        let sunspec = Profile::by_name("sunspec-203").unwrap();
+        let (mut energy, _) = blocks_of(&sunspec, &registers());
+        for (factor, modulus) in [(0, 4_294_967_296), (-2, 42_949_673), (1, 42_949_672_960)] {
+            energy[16] = i16::cast_unsigned(factor);
+            let values = sunspec.energy.decode(&energy).unwrap();
+            assert_eq!(values.modulus, Some(WattHours::new(modulus)));
+            for register in sunspec.energy.registers() {
+                energy[register.offset..register.offset + 2].fill(0xFFFF);
+            }
+            let last = sunspec.energy.decode(&energy).unwrap().import.unwrap();
+            assert!(last.get() < modulus && last.get() + values.quantum.get() >= modulus, "{last}");
+        }
+        let sdm = Profile::by_name("eastron-sdm630").unwrap();
+        let (energy, _) = blocks_of(&sdm, &registers());
+        assert_eq!(sdm.energy.decode(&energy).unwrap().modulus, None);
+    }
+
+    #[test]
     fn a_value_no_grid_has_discards_the_whole_live_block() {
         let profile = Profile::by_name("abb-b23").unwrap();
         let live_of = |change: &dyn Fn(&mut Registers)| {
             let mut registers = registers();
             change(&mut registers);
-            profile.live.decode(&blocks_of(profile, &registers).1)
+            profile.live.decode(&blocks_of(&profile, &registers).1)
         };
         let implausible = |quantity| move |error: BlockError| matches!(error, BlockError::Implausible { quantity: it, .. } if it == quantity);
         assert!(live_of(&|it| it.voltage_mv[1] = 400_000).is_err_and(implausible("voltage_l2")));
@@ -329,9 +372,34 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_register_form_is_refused_by_name() {
-        let serial = MeterSerial::new("SIM-1").unwrap();
-        let error = Profile::builtin()[0].encode(&Registers { serial, ..registers() }).unwrap_err();
-        assert_eq!(error.to_string(), "eastron-sdm630 cannot hold this serial number in its registers");
+    fn a_live_block_in_the_other_word_order_is_refused_with_the_likely_cause() {
+        for profile in Profile::builtin() {
+            let is_swappable = |it: &Register| it.kind.words() > 1;
+            if !profile.live.voltage.iter().flatten().any(is_swappable) {
+                continue;
+            }
+            let (_, words) = blocks_of(&profile.flipped(), &registers());
+            let error = profile.live.decode(&words).unwrap_err();
+            assert!(matches!(error, BlockError::WordOrder { .. }), "{}: {error}", profile.name());
+        }
+    }
+
+    #[test]
+    fn float_counters_in_the_other_word_order_are_never_0_but_refused_with_the_likely_cause() {
+        let sdm = Profile::by_name("eastron-sdm630").unwrap();
+        for (import, export) in [(12_345_670, 8_901_230), (2_000, 0), (0, 7), (3_456_789, 1_000)] {
+            let held =
+                Registers { import: WattHours::new(import), export: WattHours::new(export), ..registers() };
+            let (words, _) = blocks_of(&sdm.flipped(), &held);
+            let error = sdm.energy.decode(&words).unwrap_err();
+            let likely = matches!(error, BlockError::WordOrder { other_order: "low word first", .. });
+            assert!(likely, "{import} and {export} Wh: {error}");
+        }
+    }
+
+    impl Profile {
+        fn flipped(&self) -> Self {
+            Self { energy: self.energy.flipped(), live: self.live.flipped(), ..self.clone() }
+        }
     }
 }

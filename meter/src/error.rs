@@ -1,49 +1,136 @@
 //! What can go wrong between a node and its meter.
 
 use std::io;
-use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use energy::MeterSerial;
 
 use crate::block::BlockError;
+use crate::endpoint::Endpoint;
 
 /// No value could be had. Each message says what happened, the likely cause and the next step; the lower-level cause,
 /// where there is one, is the [source](std::error::Error::source).
 #[derive(Debug, thiserror::Error)]
 pub enum MeterError {
     /// No connection could be made.
-    #[error("no connection to the meter at {address}: {}", connect_hint(cause))]
+    #[error("no connection to the meter at {endpoint}: {}", connect_hint(cause))]
     Unreachable {
         /// Where the meter should be.
-        address: SocketAddr,
+        endpoint: Endpoint,
         /// What the system said.
         #[source]
         cause: io::Error,
     },
-    /// Connected, and no answer came.
+    /// The serial port may not be opened by this user.
     #[error(
-        "the meter at {address} unit {unit} did not answer within {waited_ms} ms; check the unit id, the bus cable \
-         and that no other program holds its only connection"
+        "no permission to open the serial port {}; add the user this program runs as to the group dialout: sudo usermod -aG dialout NAME, then log in again (restart it if it is a service)",
+        path.display()
+    )]
+    NoPermission {
+        /// The serial port.
+        path: PathBuf,
+    },
+    /// There is no such serial port.
+    #[error(
+        "there is no serial port {}; check that the adapter is plugged in, and its name: ls -l /dev/serial/by-id shows names that outlive a restart",
+        path.display()
+    )]
+    NoPort {
+        /// The serial port.
+        path: PathBuf,
+    },
+    /// Another program holds the serial port.
+    #[error(
+        "another program has the serial port {} open; find it with: sudo fuser -v {}, and stop it, or let it read the meter through this one (commonwatt meter serve)",
+        path.display(),
+        path.display()
+    )]
+    PortBusy {
+        /// The serial port.
+        path: PathBuf,
+    },
+    /// The serial port exists and cannot be used.
+    #[error(
+        "the serial port at {endpoint} cannot be used: {cause}; check that it is a serial port, that its adapter is plugged in and that it takes this baud rate"
+    )]
+    PortUnusable {
+        /// The port and its settings.
+        endpoint: Endpoint,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The same socket or port is in use with other settings.
+    #[error(
+        "{endpoint} cannot be used while {other} is: one bus has one transport and one line setting; give all meters on it the same"
+    )]
+    Conflict {
+        /// What was asked for.
+        endpoint: Endpoint,
+        /// What it is open as.
+        other: Endpoint,
+    },
+    /// Connected, and nothing at all came.
+    #[error(
+        "the meter at {endpoint} unit {unit} did not answer within {waited_ms} ms; {}",
+        silence_hint(endpoint)
     )]
     Silent {
         /// Where the meter is.
-        address: SocketAddr,
+        endpoint: Endpoint,
         /// Its unit id.
         unit: u8,
         /// How long was waited, ms.
         waited_ms: u64,
     },
+    /// The question itself came back.
+    #[error(
+        "{endpoint} sends back what is written to it: its adapter does not mute its receiver while it sends; switch its local echo off or use another adapter (and if unit {unit} is silent without it, check that the meter is connected)"
+    )]
+    Echo {
+        /// The bus.
+        endpoint: Endpoint,
+        /// The unit asked.
+        unit: u8,
+    },
+    /// Bytes came that are no Modbus.
+    #[error("{bytes} bytes came from {endpoint} that are no answer to unit {unit}; {}", noise_hint(endpoint))]
+    Noise {
+        /// The bus.
+        endpoint: Endpoint,
+        /// The unit asked.
+        unit: u8,
+        /// How many.
+        bytes: usize,
+    },
+    /// Bytes keep coming that nobody asked for.
+    #[error(
+        "bytes keep coming on {endpoint} though nothing is asked; another master (a logger, or an inverter that reads the same meter) is probably on the line, and a line has one master: take it off, or read the meter through it"
+    )]
+    Unquiet {
+        /// The bus.
+        endpoint: Endpoint,
+    },
     /// The connection ended, or what came is not the answer to the question asked.
     #[error(
-        "the connection to the meter at {address} failed in the middle of a read; if it goes on, look for a second \
-         client, a gateway that alters transaction or unit ids, or a device that does not speak Modbus TCP"
+        "the connection to the meter at {endpoint} failed in the middle of a read; {}",
+        broken_hint(endpoint)
     )]
     Broken {
         /// Where the meter is.
-        address: SocketAddr,
+        endpoint: Endpoint,
         /// What was noticed.
         #[source]
         cause: tokio_modbus::Error,
+    },
+    /// Answers may still be on their way that cannot be told from the one wanted.
+    #[error(
+        "unit {unit} at {endpoint} answers too late to tell its answers apart; nothing is taken for a value until it is in step again; allow it a longer timeout, or ask it less often"
+    )]
+    OutOfStep {
+        /// The bus.
+        endpoint: Endpoint,
+        /// The unit.
+        unit: u8,
     },
     /// The meter answered, and refused.
     #[error("the meter refused to read register {register:#06x} (function {function}): exception {code:#04x}, {}", exception_hint(*code))]
@@ -68,6 +155,17 @@ pub enum MeterError {
         /// Registers sent.
         got: usize,
     },
+    /// More registers asked for than one answer holds, or beyond the last one.
+    #[error("{count} registers from {register:#06x} cannot be read at once; ask for 1 to 125, up to 0xffff")]
+    BadSpan {
+        /// First register.
+        register: u16,
+        /// How many.
+        count: u16,
+    },
+    /// A function that does not read registers.
+    #[error("function {0} does not read registers; use 3 (holding) or 4 (input)")]
+    BadFunction(u8),
     /// The answer cannot be: the whole block is discarded.
     #[error(
         "the meter sent an impossible {quantity}: {problem}; the block is discarded; check that profile {profile} is for this model"
@@ -78,7 +176,21 @@ pub enum MeterError {
         /// What is impossible about it.
         problem: String,
         /// Profile used.
-        profile: &'static str,
+        profile: String,
+    },
+    /// The answer cannot be, and looks right with the words of its values in the other order.
+    #[error(
+        "the meter sent an impossible {quantity}: {problem}; the block looks right with {other_order}: the profile's word order is probably wrong; correct it in profile {profile} or choose the profile of this very model"
+    )]
+    WordOrder {
+        /// Which value.
+        quantity: &'static str,
+        /// What is impossible about it.
+        problem: String,
+        /// The order in which it looks right.
+        other_order: &'static str,
+        /// Profile used.
+        profile: String,
     },
     /// The meter says that it has no such value.
     #[error("the meter has no value for {quantity}; check that profile {profile} is for this model")]
@@ -86,15 +198,23 @@ pub enum MeterError {
         /// Which value.
         quantity: &'static str,
         /// Profile used.
-        profile: &'static str,
+        profile: String,
+    },
+    /// The profile has no serial number register and nobody typed the number in.
+    #[error(
+        "profile {profile} has no register with the serial number; type the number on the meter's nameplate into its settings (serial = \"...\")"
+    )]
+    NoSerial {
+        /// Profile used.
+        profile: String,
     },
     /// No register map of the wanted `SunSpec` model was found.
     #[error(
-        "no SunSpec model {model} at {address} unit {unit} (looked at registers 40000, 0 and 50000); check the unit id (a meter behind an inverter has its own) and that SunSpec is switched on"
+        "no SunSpec model {model} at {endpoint} unit {unit} (looked at registers 40000, 0 and 50000); check the unit id (a meter behind an inverter has its own) and that SunSpec is switched on"
     )]
     NotFound {
         /// Where the device is.
-        address: SocketAddr,
+        endpoint: Endpoint,
         /// Its unit id.
         unit: u8,
         /// The model looked for.
@@ -112,11 +232,11 @@ pub enum MeterError {
     },
     /// The device failed lately and is left alone for a while.
     #[error(
-        "the meter at {address} failed {failures} times in a row; next attempt in {retry_ms} ms; the last failure: {last}"
+        "the meter at {endpoint} failed {failures} times in a row; next attempt in {retry_ms} ms; the last failure: {last}"
     )]
     Resting {
         /// Where the meter is.
-        address: SocketAddr,
+        endpoint: Endpoint,
         /// Failures since the last success.
         failures: u32,
         /// Time until it is asked again, ms.
@@ -126,17 +246,17 @@ pub enum MeterError {
     },
     /// The deadline passed before the meter could be asked.
     #[error(
-        "the deadline passed before the meter at {address} could be asked; allow more time or ask less often"
+        "the deadline passed before the meter at {endpoint} could be asked; allow more time or ask less often"
     )]
     Late {
         /// Where the meter is.
-        address: SocketAddr,
+        endpoint: Endpoint,
     },
     /// More requests are waiting than the queue holds.
-    #[error("{waiting} requests are already waiting for the meter at {address}; ask less often")]
+    #[error("{waiting} requests are already waiting for the meter at {endpoint}; ask less often")]
     Busy {
         /// Where the meter is.
-        address: SocketAddr,
+        endpoint: Endpoint,
         /// Length of the queue.
         waiting: usize,
     },
@@ -146,26 +266,55 @@ pub enum MeterError {
 }
 
 impl MeterError {
-    pub(crate) fn of_block(error: BlockError, profile: &'static str) -> Self {
+    pub(crate) fn of_block(error: BlockError, profile: &str) -> Self {
+        let profile = profile.to_owned();
         match error {
             BlockError::Absent(quantity) => Self::Absent { quantity, profile },
             BlockError::Implausible { quantity, problem } => Self::Implausible { quantity, problem, profile },
+            BlockError::WordOrder { quantity, problem, other_order } => {
+                Self::WordOrder { quantity, problem, other_order, profile }
+            }
         }
     }
 
-    /// True if the device answered this very question in good order, so that the connection is still in step.
-    pub(crate) const fn keeps_connection(&self) -> bool {
-        matches!(self, Self::Refused { .. })
-    }
-
-    /// True if a connection that died unnoticed could be the reason: worth one try on a fresh one.
-    pub(crate) const fn may_be_stale_connection(&self) -> bool {
-        matches!(self, Self::Broken { .. } | Self::Silent { .. })
+    /// True if one lost, late or garbled answer could be the reason: worth one more try at once.
+    pub(crate) const fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Broken { .. }
+                | Self::Silent { .. }
+                | Self::Echo { .. }
+                | Self::Noise { .. }
+                | Self::BadLength { .. }
+                | Self::OutOfStep { .. }
+        )
     }
 
     /// True if the device is away, rather than there and answering badly.
     pub(crate) const fn is_outage(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Broken { .. } | Self::Silent { .. })
+        matches!(
+            self,
+            Self::Unreachable { .. }
+                | Self::Broken { .. }
+                | Self::Silent { .. }
+                | Self::Noise { .. }
+                | Self::Unquiet { .. }
+                | Self::OutOfStep { .. }
+                | Self::NoPort { .. }
+                | Self::PortUnusable { .. }
+                | Self::Refused { code: 0x0A | 0x0B, .. }
+        )
+    }
+
+    /// True if the device was away or said to be, so that another one may answer next.
+    pub(crate) const fn may_be_exchanged(&self) -> bool {
+        self.is_outage() || matches!(self, Self::Refused { code: 0x04, .. })
+    }
+
+    /// True if the request never reached the device: that says nothing about it.
+    #[must_use]
+    pub const fn is_not_asked(&self) -> bool {
+        matches!(self, Self::Late { .. } | Self::Busy { .. } | Self::Resting { .. } | Self::Closed)
     }
 }
 
@@ -181,7 +330,52 @@ fn connect_hint(cause: &io::Error) -> &'static str {
             "there is no way to that address; check this node's network and the address"
         }
         io::ErrorKind::PermissionDenied => "the system does not permit it; check firewall rules",
+        io::ErrorKind::NotFound => {
+            "no address is known for that name; check its spelling, or use the IP address"
+        }
         _ => "check its address, its power and the network",
+    }
+}
+
+const fn silence_hint(endpoint: &Endpoint) -> &'static str {
+    match endpoint {
+        Endpoint::Tcp(_) => {
+            "check the unit id, the bus cable and that no other program holds its only connection"
+        }
+        Endpoint::RtuOverTcp(_) => {
+            "check the unit id, the cable between gateway and meter (A and B not swapped), the gateway's baud rate and parity, and that it passes RTU frames through (a gateway that speaks Modbus TCP needs transport = \"tcp\")"
+        }
+        Endpoint::Serial { .. } => {
+            "not one byte came: check that the meter is powered, the cable (A and B not swapped), the unit id, and baud rate and parity in the meter's menu"
+        }
+    }
+}
+
+const fn noise_hint(endpoint: &Endpoint) -> &'static str {
+    match endpoint {
+        Endpoint::Tcp(_) => {
+            "it does not speak Modbus TCP there; correct the port, or set transport = \"rtu-tcp\" if it is a gateway that passes the serial line through"
+        }
+        Endpoint::RtuOverTcp(_) => {
+            "the gateway's baud rate or parity is probably not the meter's; else two meters have one unit id, or it speaks Modbus TCP (transport = \"tcp\")"
+        }
+        Endpoint::Serial { .. } => {
+            "the baud rate or parity is probably not the meter's (commonwatt meter scan finds them); else two meters have one unit id, A and B are swapped, or the line is disturbed"
+        }
+    }
+}
+
+const fn broken_hint(endpoint: &Endpoint) -> &'static str {
+    match endpoint {
+        Endpoint::Tcp(_) => {
+            "if it goes on, look for a second client, a gateway that alters transaction or unit ids, or a device that does not speak Modbus TCP"
+        }
+        Endpoint::RtuOverTcp(_) => {
+            "if it goes on, look for a second client of the gateway, or a second meter with the same unit id"
+        }
+        Endpoint::Serial { .. } => {
+            "if it goes on, check plug and power of the adapter, and look for a second master or a second meter with the same unit id on the bus"
+        }
     }
 }
 
@@ -202,11 +396,18 @@ const fn exception_hint(code: u8) -> &'static str {
 mod tests {
     use super::*;
 
+    fn tcp() -> Endpoint {
+        Endpoint::Tcp("192.0.2.7:502".parse().unwrap())
+    }
+
+    fn serial() -> Endpoint {
+        Endpoint::Serial { path: "/dev/ttyUSB0".into(), line: "9600 8N1".parse().unwrap() }
+    }
+
     #[test]
     fn a_message_names_the_likely_cause_and_the_next_step() {
-        let address: SocketAddr = "192.0.2.7:502".parse().unwrap();
         let unreachable =
-            |kind| MeterError::Unreachable { address, cause: io::Error::from(kind) }.to_string();
+            |kind| MeterError::Unreachable { endpoint: tcp(), cause: io::Error::from(kind) }.to_string();
         assert_eq!(
             unreachable(io::ErrorKind::ConnectionRefused),
             "no connection to the meter at 192.0.2.7:502: the device is there but nothing listens on that port; \
@@ -219,9 +420,34 @@ mod tests {
              is probably for another model"
         );
         assert_eq!(
-            MeterError::Silent { address, unit: 3, waited_ms: 500 }.to_string(),
+            MeterError::Silent { endpoint: tcp(), unit: 3, waited_ms: 500 }.to_string(),
             "the meter at 192.0.2.7:502 unit 3 did not answer within 500 ms; check the unit id, the bus cable and that \
              no other program holds its only connection"
         );
+    }
+
+    #[test]
+    fn a_serial_port_that_may_not_be_opened_says_how_to_get_the_permission() {
+        assert_eq!(
+            MeterError::NoPermission { path: "/dev/ttyUSB0".into() }.to_string(),
+            "no permission to open the serial port /dev/ttyUSB0; add the user this program runs as to the group \
+             dialout: sudo usermod -aG dialout NAME, then log in again (restart it if it is a service)"
+        );
+        let missing = MeterError::NoPort { path: "/dev/ttyUSB7".into() }.to_string();
+        assert!(missing.contains("plugged in") && missing.contains("/dev/serial/by-id"), "{missing}");
+        let busy = MeterError::PortBusy { path: "/dev/ttyUSB0".into() }.to_string();
+        assert!(busy.contains("fuser -v /dev/ttyUSB0"), "{busy}");
+    }
+
+    #[test]
+    fn nothing_echo_and_noise_on_a_serial_line_have_three_different_causes() {
+        let (endpoint, unit) = (serial, 3);
+        let silent = MeterError::Silent { endpoint: endpoint(), unit, waited_ms: 500 }.to_string();
+        let echo = MeterError::Echo { endpoint: endpoint(), unit }.to_string();
+        let noise = MeterError::Noise { endpoint: endpoint(), unit, bytes: 7 }.to_string();
+        assert!(silent.contains("not one byte came") && silent.contains("A and B not swapped"), "{silent}");
+        assert!(echo.contains("does not mute its receiver"), "{echo}");
+        assert!(noise.starts_with("7 bytes came from /dev/ttyUSB0 (9600 8N1)"), "{noise}");
+        assert!(noise.contains("baud rate or parity is probably not the meter's"), "{noise}");
     }
 }

@@ -1,34 +1,37 @@
-//! A simulated meter: a real Modbus TCP server with the register map of an Eastron SDM630.
+//! Simulated meters: real Modbus servers with the register map of a real model, which can do wrong what meters do wrong.
 //!
-//! It serves what [`SimulatedMeter::set`] latched last, so a replayed profile latches at each boundary and every client
-//! reads the same registers until the next. Registers below 4 096 kWh decode to the exact watt-hour.
+//! A [`SimulatedMeter`] serves what [`SimulatedMeter::set`] latched last, so a replayed profile latches at each boundary
+//! and every client reads the same registers until the next. Several of them share one wire on a [`SimulatedBus`].
+//! Wrong answers are ordered one by one ([`SimulatedMeter::inject`]) or come by a seeded plan
+//! ([`SimulatedMeter::schedule`]); wrong registers are states ([`SimulatedMeter::freeze`] and the like).
 
-use std::future::{Future, Ready, ready};
+mod device;
+mod faults;
+mod server;
+
+use std::future::Future;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use energy::{MeterSerial, WattHours};
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio_modbus::server::Service;
-use tokio_modbus::server::tcp::{Server, accept_tcp_connection};
-use tokio_modbus::{ExceptionCode, Request, Response, SlaveRequest};
+use tokio::sync::watch;
 
-use crate::block::{EncodeError, RegisterImage, Registers};
+use self::device::{Counters, Device};
+use self::faults::Faults;
+pub use self::faults::{Fault, FaultPlan};
+pub use self::server::SimulatedBus;
+pub use crate::frame::Framing;
+use crate::frame::Read;
+use crate::image::EncodeError;
 use crate::profile::Profile;
 
-/// The unit id it answers to.
+/// The unit id of a meter that is alone.
 const UNIT: u8 = 1;
-/// Clients served at once; further connections are closed. A real meter serves one to eight.
-const CLIENTS_MAX: usize = 64;
-/// Pause after the listener failed (for instance no file handle left).
-const LISTENER_PAUSE: Duration = Duration::from_millis(100);
-/// A grid without trouble.
-const VOLTAGE_MV: [u32; 3] = [230_000; 3];
-const FREQUENCY_MHZ: u32 = 50_000;
+/// The model of [`SimulatedMeter::new`]. Below 4 096 kWh its registers decode to the exact watt-hour.
+const MODEL: &str = "eastron-sdm630";
 
-/// A simulated SDM630. Clones are the same meter.
+/// A simulated meter. Clones are the same meter.
 #[derive(Debug, Clone)]
 pub struct SimulatedMeter {
     state: Arc<State>,
@@ -36,37 +39,41 @@ pub struct SimulatedMeter {
 
 #[derive(Debug)]
 struct State {
-    profile: &'static Profile,
-    serial: MeterSerial,
-    image: Mutex<Result<RegisterImage, EncodeError>>,
+    device: Mutex<Device>,
+    faults: Mutex<Faults>,
     unplugged: watch::Sender<bool>,
-    clients: Arc<Semaphore>,
 }
 
 impl SimulatedMeter {
-    /// A meter with empty registers. Serial numbers of this model are whole numbers below 4 294 967 295, without
-    /// leading zeros; with any other, [`Self::serve`] fails.
+    /// An Eastron SDM630 with empty registers. Serial numbers of this model are whole numbers below 4 294 967 295,
+    /// without leading zeros; with any other, [`Self::serve`] fails.
+    ///
+    /// # Panics
+    /// Never: the profile is built in.
     #[must_use]
     pub fn new(serial: MeterSerial) -> Self {
-        let profile = &Profile::builtin()[0];
-        let registers = registers(serial.clone(), 0, 0, 0);
+        let profile = Profile::by_name(MODEL).expect("a built-in profile");
+        Self::of(profile, serial)
+    }
+
+    /// A meter of the model that `profile` describes, with empty registers. A discovered (`SunSpec`) profile gets a map
+    /// at register 40000 to be discovered in. If the model's registers cannot hold `serial`, [`Self::serve`] fails.
+    #[must_use]
+    pub fn of(profile: Arc<Profile>, serial: MeterSerial) -> Self {
         let state = State {
-            profile,
-            serial,
-            image: Mutex::new(profile.encode(&registers)),
+            device: Mutex::new(Device::new(profile, serial)),
+            faults: Mutex::default(),
             unplugged: watch::Sender::new(false),
-            clients: Arc::new(Semaphore::new(CLIENTS_MAX)),
         };
         Self { state: Arc::new(state) }
     }
 
     /// Latches the registers: cumulative energy in quarters of a watt-hour, floored to whole Wh as shown, and power in
-    /// W with import positive. Both registers and the power change together for every client.
+    /// W with import positive. Both registers and the power change together for every client. After
+    /// [`Self::reset`] or [`Self::exchange`] the registers show what has been added since.
     pub fn set(&self, import_quarter_wh: u64, export_quarter_wh: u64, power_w: i64) {
-        let registers =
-            registers(self.state.serial.clone(), import_quarter_wh / 4, export_quarter_wh / 4, power_w);
-        let image = self.state.profile.encode(&registers);
-        *self.state.image.lock().unwrap_or_else(PoisonError::into_inner) = image;
+        let passed = Counters { import: import_quarter_wh / 4, export: export_quarter_wh / 4 };
+        self.device().set(passed, power_w);
     }
 
     /// With `true` drops all connections and answers nobody until `false`.
@@ -74,7 +81,37 @@ impl SimulatedMeter {
         self.state.unplugged.send_replace(unplugged);
     }
 
-    /// Serves Modbus TCP on `listener` until `shutdown` completes; connections end with it.
+    /// Lets `fault` happen to the next answer; several happen one after the other.
+    pub fn inject(&self, fault: Fault) {
+        self.faults().order(fault);
+    }
+
+    /// Lets faults happen as `plan` says from now on; [`FaultPlan::default`] ends them.
+    pub fn schedule(&self, plan: FaultPlan) {
+        self.faults().follow(plan);
+    }
+
+    /// With `true` all registers stay as they are, whatever is set, and are answered without complaint until `false`.
+    pub fn freeze(&self, frozen: bool) {
+        self.device().freeze(frozen);
+    }
+
+    /// Lets the next `reads` of the energy registers show zero, then again what they showed before.
+    pub fn glitch_to_zero(&self, reads: u32) {
+        self.device().show_zero(reads);
+    }
+
+    /// Lets the energy registers begin again at zero, as after a memory loss.
+    pub fn reset(&self) {
+        self.device().restart(Counters::default());
+    }
+
+    /// Puts another meter of the same model in its place, which shows `import` and `export` now.
+    pub fn exchange(&self, serial: MeterSerial, import: WattHours, export: WattHours) {
+        self.device().exchange(serial, Counters { import: import.get(), export: export.get() });
+    }
+
+    /// Serves Modbus TCP as unit 1 on `listener` until `shutdown` completes; connections end with it.
     ///
     /// # Errors
     /// [`io::ErrorKind::InvalidInput`] if the serial number has no form in this model's registers.
@@ -83,113 +120,49 @@ impl SimulatedMeter {
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send,
     ) -> io::Result<()> {
-        if let Err(error) = &*self.state.image.lock().unwrap_or_else(PoisonError::into_inner) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, error.clone()));
-        }
-        tokio::select! {
-            () = shutdown => Ok(()),
-            () = self.serve_while_plugged(listener) => Ok(()),
-        }
+        server::serve_alone(self, listener, shutdown).await
     }
 
-    async fn serve_while_plugged(&self, listener: TcpListener) {
-        let server = Server::new(listener);
-        let mut unplugged = self.state.unplugged.subscribe();
-        loop {
-            wait_until(&mut unplugged, false).await;
-            tokio::select! {
-                // Dropping the server's future ends every connection.
-                () = wait_until(&mut unplugged, true) => {}
-                error = self.serve_clients(&server) => {
-                    tracing::warn!(%error, "simulated meter cannot accept clients");
-                    tokio::time::sleep(LISTENER_PAUSE).await;
-                }
-            }
-        }
+    fn device(&self) -> MutexGuard<'_, Device> {
+        self.state.device.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn serve_clients(&self, server: &Server) -> io::Error {
-        let on_connected = async |stream, address| {
-            let Ok(permit) = Arc::clone(&self.state.clients).try_acquire_owned() else { return Ok(None) };
-            let client = Client { state: Arc::clone(&self.state), _permit: Arc::new(permit) };
-            accept_tcp_connection(stream, address, |_| Ok(Some(client.clone())))
-        };
-        let on_error = |error| tracing::debug!(%error, "simulated meter lost a client");
-        match server.serve(&on_connected, on_error).await {
-            Err(error) => error,
-            Ok(()) => io::ErrorKind::UnexpectedEof.into(),
-        }
-    }
-}
-
-async fn wait_until(unplugged: &mut watch::Receiver<bool>, wanted: bool) {
-    // The sender lives in the meter that is being served: waiting cannot fail.
-    let _ = unplugged.wait_for(|unplugged| *unplugged == wanted).await;
-}
-
-fn registers(serial: MeterSerial, import_wh: u64, export_wh: u64, power_w: i64) -> Registers {
-    Registers {
-        serial,
-        import: WattHours::new(import_wh),
-        export: WattHours::new(export_wh),
-        power_w,
-        voltage_mv: VOLTAGE_MV,
-        frequency_mhz: FREQUENCY_MHZ,
-    }
-}
-
-/// One connected client.
-#[derive(Clone)]
-struct Client {
-    state: Arc<State>,
-    _permit: Arc<OwnedSemaphorePermit>,
-}
-
-impl Service for Client {
-    type Request = SlaveRequest<'static>;
-    type Response = Response;
-    type Exception = ExceptionCode;
-    type Future = Ready<Result<Response, ExceptionCode>>;
-
-    fn call(&self, request: Self::Request) -> Self::Future {
-        ready(self.state.answer(request.slave, &request.request))
-    }
-}
-
-impl State {
-    fn answer(&self, unit: u8, request: &Request<'_>) -> Result<Response, ExceptionCode> {
-        if unit != UNIT {
-            return Err(ExceptionCode::GatewayTargetDevice);
-        }
-        match *request {
-            Request::ReadHoldingRegisters(address, count) => {
-                self.read(3, address, count).map(Response::ReadHoldingRegisters)
-            }
-            Request::ReadInputRegisters(address, count) => {
-                self.read(4, address, count).map(Response::ReadInputRegisters)
-            }
-            // Nothing else, and above all no write.
-            _ => Err(ExceptionCode::IllegalFunction),
-        }
+    fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.state.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read(&self, function: u8, address: u16, count: u16) -> Result<Vec<u16>, ExceptionCode> {
-        // The real device reads at most 80 registers at once.
-        if count == 0 || count > self.profile.registers_per_read() {
-            return Err(ExceptionCode::IllegalDataValue);
-        }
-        let image = self.image.lock().unwrap_or_else(PoisonError::into_inner);
-        let image = image.as_ref().map_err(|_| ExceptionCode::ServerDeviceFailure)?;
-        image.read(function, address, count).ok_or(ExceptionCode::IllegalDataAddress)
+    fn problem(&self) -> Option<EncodeError> {
+        self.device().problem()
+    }
+
+    fn read(&self, read: Read) -> Result<Vec<u16>, u8> {
+        self.device().read(read)
+    }
+
+    fn next_fault(&self) -> Option<Fault> {
+        self.faults().next()
+    }
+
+    fn is_unplugged(&self) -> bool {
+        *self.state.unplugged.borrow()
+    }
+
+    fn unplugged(&self) -> watch::Receiver<bool> {
+        self.state.unplugged.subscribe()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::exception;
 
     fn meter() -> SimulatedMeter {
         SimulatedMeter::new(MeterSerial::new("21040123").unwrap())
+    }
+
+    fn input(address: u16, count: u16) -> Read {
+        Read { function: 4, address, count }
     }
 
     #[test]
@@ -197,30 +170,24 @@ mod tests {
         let meter = meter();
         let energies = |quarters| {
             meter.set(quarters, 7, -120);
-            meter.state.answer(1, &Request::ReadInputRegisters(0x48, 4)).unwrap()
+            meter.read(input(0x48, 4)).unwrap()
         };
         let words = |import_kwh: f32, export_kwh: f32| {
-            let halves = |kwh: f32| [kwh.to_be_bytes()[..2].to_vec(), kwh.to_be_bytes()[2..].to_vec()];
-            let word = |bytes: Vec<u8>| u16::from_be_bytes([bytes[0], bytes[1]]);
-            Response::ReadInputRegisters(
-                [halves(import_kwh), halves(export_kwh)].concat().into_iter().map(word).collect(),
-            )
+            let halves = |kwh: f32| [kwh.to_bits() >> 16, kwh.to_bits() & 0xFFFF];
+            [halves(import_kwh), halves(export_kwh)].concat().into_iter().map(|it| it.try_into().unwrap())
         };
-        assert_eq!(energies(4_000 * 4), words(4.0, 0.001));
-        assert_eq!(energies(4_000 * 4 + 3), words(4.0, 0.001));
-        assert_eq!(energies(4_001 * 4), words(4.001, 0.001));
+        assert_eq!(energies(4_000 * 4), words(4.0, 0.001).collect::<Vec<u16>>());
+        assert_eq!(energies(4_000 * 4 + 3), words(4.0, 0.001).collect::<Vec<u16>>());
+        assert_eq!(energies(4_001 * 4), words(4.001, 0.001).collect::<Vec<u16>>());
     }
 
     #[test]
-    fn whatever_it_does_not_have_is_an_exception() {
-        let answer = |unit, request| meter().state.answer(unit, &request).unwrap_err();
-        assert_eq!(answer(2, Request::ReadInputRegisters(0, 2)), ExceptionCode::GatewayTargetDevice);
-        assert_eq!(answer(1, Request::ReadInputRegisters(0x4D, 2)), ExceptionCode::IllegalDataAddress);
-        assert_eq!(answer(1, Request::ReadInputRegisters(0xFFFF, 2)), ExceptionCode::IllegalDataAddress);
-        assert_eq!(answer(1, Request::ReadHoldingRegisters(0, 2)), ExceptionCode::IllegalDataAddress);
-        assert_eq!(answer(1, Request::ReadInputRegisters(0, 0)), ExceptionCode::IllegalDataValue);
-        assert_eq!(answer(1, Request::ReadInputRegisters(0, 81)), ExceptionCode::IllegalDataValue);
-        assert_eq!(answer(1, Request::WriteSingleRegister(0, 1)), ExceptionCode::IllegalFunction);
+    fn registers_it_does_not_have_are_an_exception() {
+        let answer = |read| meter().read(read).unwrap_err();
+        assert_eq!(answer(input(0x4F, 2)), exception::ILLEGAL_ADDRESS);
+        assert_eq!(answer(input(0xFFFF, 2)), exception::ILLEGAL_ADDRESS);
+        assert_eq!(answer(Read { function: 3, address: 0, count: 2 }), exception::ILLEGAL_ADDRESS);
+        assert_eq!(answer(input(0, 81)), exception::ILLEGAL_VALUE);
     }
 
     #[tokio::test]

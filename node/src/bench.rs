@@ -26,7 +26,7 @@ use crate::demo::summary::Percentiles;
 use crate::engine::Command;
 use crate::folder::Folder;
 use crate::identity::Identity;
-use crate::run::{NodeSetup, RunningNode, start};
+use crate::run::{MeterSetup, NodeSetup, RunningNode, start};
 
 /// Members that sign the load: enough that none meets its hourly quota.
 const AUTHORS: usize = 1000;
@@ -129,7 +129,7 @@ async fn ledger(args: &LedgerArgs, folder: &Path) -> anyhow::Result<LedgerFigure
             peers: nodes.iter().flat_map(|node| node.addresses.clone()).collect(),
             mdns: false,
             api: ApiSettings { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), ..ApiSettings::default() },
-            meter: None,
+            meters: MeterSetup::default(),
             root_meter: None,
             consensus: ConsensusSettings { min_block_interval_ms: 200, ..Default::default() },
             started,

@@ -12,6 +12,7 @@ use energy::{HomeId, MeterSerial, NodeId, Timestamp};
 use libp2p::Multiaddr;
 
 use crate::commands;
+use crate::commands::meter::args::MeterCommand;
 use crate::commands::out;
 
 /// How the program ended.
@@ -94,6 +95,9 @@ Examples:
   commonwatt tui --neighbourhood neighbourhood.json
   commonwatt tui --connect http://127.0.0.1:8480 --token-file /var/lib/commonwatt/api.token")]
     Tui(tui::Args),
+    /// Finds, reads and checks meters.
+    #[command(subcommand)]
+    Meter(MeterCommand),
     /// Looks after the stored ledger.
     #[command(subcommand)]
     Ledger(LedgerCommand),

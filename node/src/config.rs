@@ -1,6 +1,7 @@
 //! `commonwatt.toml`: what one node is told about its home, its meter and its peers.
 
 pub mod document;
+pub mod meters;
 pub mod report;
 pub mod value;
 
@@ -11,7 +12,9 @@ use energy::HomeId;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 
-use document::{Document, Section, nearest};
+use document::{Document, Section};
+use meter::{Catalog, CatalogError};
+use meters::{FurtherMeter, LocationSettings, MeterSettings, PvSettings, RootMeterSettings, ShareSettings};
 use report::Report;
 use toml::de::DeValue;
 use value::{FromToml, Mismatch};
@@ -22,7 +25,7 @@ pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
 pub const SAMPLE: &str = include_str!("config/commonwatt.toml");
 
 /// Everything a node is told. Paths are absolute or relative to where the program runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// The home this node serves.
     pub home: HomeId,
@@ -34,8 +37,18 @@ pub struct Config {
     pub api: ApiSettings,
     /// Peer to peer.
     pub network: NetworkSettings,
+    /// The device profiles that can be named: those of the program and the user's.
+    pub catalog: Catalog,
     /// The meter of the home; `None`: this node has none to read.
     pub meter: Option<MeterSettings>,
+    /// Further meters of the home.
+    pub meters: Vec<FurtherMeter>,
+    /// The home's solar panels, as far as told.
+    pub pv: Option<PvSettings>,
+    /// Where the community is, as far as told: needed at the node that reads the root meter.
+    pub location: Option<LocationSettings>,
+    /// Serves the meter to other software; `None`: does not.
+    pub share: Option<ShareSettings>,
     /// The meter at the transformer, at the node that reads it.
     pub root_meter: Option<RootMeterSettings>,
     /// Pace and timeouts of consensus.
@@ -70,28 +83,6 @@ pub struct NetworkSettings {
     pub peers: Vec<Multiaddr>,
     /// Finds members on the local network by multicast.
     pub mdns: bool,
-}
-
-/// A meter on Modbus TCP.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MeterSettings {
-    /// Host and port.
-    pub address: String,
-    /// Modbus unit, 1 to 247, or 255 for the device itself.
-    pub unit: u8,
-    /// Name of the device profile.
-    pub profile: String,
-    /// An answer is awaited this long, ms.
-    pub timeout_ms: u32,
-}
-
-/// The meter at the transformer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RootMeterSettings {
-    /// How it is reached.
-    pub meter: MeterSettings,
-    /// Holds the key that signs its readings.
-    pub key_file: PathBuf,
 }
 
 /// Pace and timeouts of consensus, wall-clock ms.
@@ -140,26 +131,44 @@ impl Config {
             let home = top.required("home");
             let data_dir = top.required::<PathBuf>("data_dir").map(|path| tidy(&folder.join(path)));
             let genesis = folder.join(top.or("genesis", PathBuf::from("genesis.toml")));
+            let catalog = read_catalog(top, &folder);
             let api = top.section("api").map(|section| read_api(&section)).unwrap_or_default();
             let network = read_network(top.section("network").as_ref());
-            let meter = top.section("meter").map(|section| read_meter(&section));
-            let root_meter = top.section("root_meter").map(|section| read_root_meter(&section, &folder));
+            let home_meters = HomeMeters::read(top, &catalog);
+            let root_meter =
+                top.section("root_meter").map(|section| meters::read_root_meter(&section, &catalog, &folder));
             let consensus =
                 top.section("consensus").map(|section| read_consensus(&section)).unwrap_or_default();
             let log_level = read_log(top.section("log").as_ref());
-            let (meter, root_meter) = (swap(meter)?, swap(root_meter)?);
+            let (home_meters, root_meter) = (home_meters?, swap(root_meter)?);
+            let HomeMeters { meter, meters, pv, location, share } = home_meters;
             Some(Self {
                 home: home?,
                 data_dir: data_dir?,
                 genesis,
                 api,
                 network,
+                catalog,
                 meter,
+                meters,
+                pv,
+                location,
+                share,
                 root_meter,
                 consensus,
                 log_level,
             })
         })
+    }
+
+    /// The meter of this name: `meter`, `root_meter`, or the name of a further one.
+    #[must_use]
+    pub fn meter_named(&self, name: &str) -> Option<&MeterSettings> {
+        match name {
+            "meter" => self.meter.as_ref(),
+            "root_meter" => self.root_meter.as_ref().map(|root| &root.meter),
+            name => self.meters.iter().find(|further| further.name == name).map(|further| &further.meter),
+        }
     }
 
     /// What works but should be known, one sentence each.
@@ -173,6 +182,22 @@ impl Config {
                  use it on a LAN you trust, never on one open to the internet"
             ));
         }
+        if let Some(share) = self.share
+            && !share.listen.ip().is_loopback()
+        {
+            warnings.push(format!(
+                "share.listen {} can be reached from the network, and Modbus has no password: everybody there can read \
+                 this home's consumption (nobody can write)",
+                share.listen
+            ));
+        }
+        if self.root_meter.is_some() && self.location.is_none() {
+            warnings.push(
+                "[root_meter] without [location]: this node assesses the community's meters, and where the sun stands \
+                 is not known, so exports cannot be held against the sun"
+                    .to_owned(),
+            );
+        }
         if self.meter.is_none() {
             warnings.push("no [meter]: this home's readings will be missing".to_owned());
         }
@@ -181,6 +206,44 @@ impl Config {
         }
         warnings
     }
+}
+
+/// Everything that is told about the home's own meters.
+struct HomeMeters {
+    meter: Option<MeterSettings>,
+    meters: Vec<FurtherMeter>,
+    pv: Option<PvSettings>,
+    location: Option<LocationSettings>,
+    share: Option<ShareSettings>,
+}
+
+impl HomeMeters {
+    /// `None` if there was a fault.
+    fn read(top: &Section<'_>, catalog: &Catalog) -> Option<Self> {
+        let meter = top.section("meter").map(|section| meters::read_meter(&section, catalog));
+        let has_meter = meter.is_some();
+        let meter = swap(meter);
+        let known = meter.as_ref().and_then(Option::as_ref);
+        let meters = meters::read_further(&top.sections("meters"), known, catalog);
+        let pv = swap(top.section("pv").map(|section| meters::read_pv(&section)));
+        let location = swap(top.section("location").map(|section| meters::read_location(&section)));
+        let share = top.section("share").map(|section| meters::read_share(&section, has_meter));
+        Some(Self { meter: meter?, meters: meters?, pv: pv?, location: location?, share })
+    }
+}
+
+/// The built-in profiles and those of the folder `profiles`, if one is named.
+fn read_catalog(top: &Section<'_>, folder: &Path) -> Catalog {
+    let Some(profiles) = top.optional::<PathBuf>("profiles") else { return Catalog::builtin() };
+    Catalog::with_folder(&folder.join(profiles)).unwrap_or_else(|error| {
+        report_catalog(top, &error);
+        Catalog::builtin()
+    })
+}
+
+fn report_catalog(top: &Section<'_>, error: &CatalogError) {
+    let help = "`commonwatt meter check FILE` shows every fault of a profile at its place".to_owned();
+    top.fault("profiles", format!("`profiles` cannot be used: {error}"), "this folder", Some(help));
 }
 
 /// The same path without `.` in the middle of it.
@@ -267,56 +330,6 @@ fn tcp_address(value: &DeValue<'_>) -> Result<Multiaddr, Mismatch> {
         return Ok(address);
     }
     Err(Mismatch::Value(format!("{address} is no TCP address")))
-}
-
-fn read_meter(section: &Section<'_>) -> Option<MeterSettings> {
-    let address = section.required::<HostAndPort>("address");
-    let unit = section.within("unit", 1, 1..=255);
-    let profile = section.required::<String>("profile");
-    let timeout_ms = section.within("timeout_ms", 1000, 50..=60_000);
-    if (248..255).contains(&unit) {
-        section.fault("unit", format!("Modbus unit {unit} is reserved"), "expected 1 to 247, or 255", None);
-    }
-    if let Some(profile) = &profile {
-        check_profile(section, profile);
-    }
-    Some(MeterSettings { address: address?.0, unit, profile: profile?, timeout_ms })
-}
-
-/// Where a server of this or another machine listens; the host may be a name.
-struct HostAndPort(String);
-
-impl FromToml for HostAndPort {
-    fn expected() -> String {
-        "host and port such as \"192.168.1.20:502\"".to_owned()
-    }
-
-    fn from_toml(value: &DeValue<'_>) -> Result<Self, Mismatch> {
-        let text = value.as_str().ok_or(Mismatch::Type)?;
-        match text.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>())) {
-            Some((host, Ok(1..))) if !host.is_empty() => Ok(Self(text.to_owned())),
-            _ => Err(Mismatch::Value("it has no host or no usable port".to_owned())),
-        }
-    }
-}
-
-fn check_profile(section: &Section<'_>, profile: &str) {
-    if meter::Profile::by_name(profile).is_some() {
-        return;
-    }
-    let names: Vec<&str> = meter::Profile::builtin().iter().map(meter::Profile::name).collect();
-    let label = match nearest(profile, names.iter().copied()) {
-        Some(name) => format!("did you mean \"{name}\"?"),
-        None => "not a profile".to_owned(),
-    };
-    let help = format!("profiles: {}", names.join(", "));
-    section.fault("profile", format!("there is no meter profile \"{profile}\""), &label, Some(help));
-}
-
-fn read_root_meter(section: &Section<'_>, folder: &Path) -> Option<RootMeterSettings> {
-    let key_file = section.required::<PathBuf>("key_file");
-    let meter = read_meter(section);
-    Some(RootMeterSettings { meter: meter?, key_file: folder.join(key_file?) })
 }
 
 fn read_consensus(section: &Section<'_>) -> ConsensusSettings {

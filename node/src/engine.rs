@@ -14,13 +14,13 @@ use api::{BlockRow, Event, IntervalRow, Time};
 use consensus::message::{Message, SYNC_BLOCKS_MAX};
 use consensus::{Commit, Effect, Input, NUMBER_ON_LEDGER, Now, Origin, Replica, Timer};
 use energy::{HomeId, Timestamp, midpoint_floor};
-use ledger::{Block, Body, EntryId, IntervalOutcome, Ledger, Outcome, PublicKey};
+use ledger::{Block, Body, EntryId, IntervalOutcome, Ledger, MeterRegistration, Outcome, PublicKey};
 use market::Account;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::http::{Live, Role, member_of};
-use crate::metering::{Fate, OnLedger};
+use crate::metering::{Fate, OnLedger, registered};
 use crate::network::{DIRECT_BYTES_MAX, NetworkHandle, Topic};
 use crate::store::StoreError;
 use crate::store::ledger_db::LedgerDb;
@@ -57,6 +57,8 @@ pub enum Command {
     },
     /// An entry of this node's own.
     Submit(Vec<u8>),
+    /// Asks for the ledger as it is after the last final block.
+    Ledger(oneshot::Sender<Box<Ledger>>),
     /// A member is connected.
     PeerUp(PublicKey),
     /// A member is gone.
@@ -100,6 +102,13 @@ impl EngineHandle {
     /// to do: the journal hands it over again.
     pub fn submit(&self, entry: Vec<u8>) -> bool {
         self.commands.try_send(Command::Submit(entry)).is_ok()
+    }
+
+    /// The ledger after the last final block; `None` if the engine is gone.
+    pub async fn ledger(&self) -> Option<Box<Ledger>> {
+        let (answer, asked) = oneshot::channel();
+        self.tell(Command::Ledger(answer)).await;
+        asked.await.ok()
     }
 
     /// Tells the engine something, waiting for room; nothing if it is gone.
@@ -191,6 +200,11 @@ impl Engine {
                 home_of(&from).map(|from| Input::Final { from, bytes })
             }
             Command::Submit(bytes) => Some(Input::Entry { bytes, origin: Origin::Own }),
+            Command::Ledger(answer) => {
+                // Who asked may be gone.
+                let _ = answer.send(Box::new(self.parts.replica.ledger().clone()));
+                None
+            }
             Command::PeerUp(key) => home_of(&key).map(Input::PeerUp),
             Command::PeerDown(key) => home_of(&key).map(Input::PeerDown),
             Command::Stop => None,
@@ -263,6 +277,8 @@ impl Engine {
         let wall_ms = self.unix_ms();
         self.parts.db.commit(&commit.executed, &commit.certificate, commit.finality_ms, wall_ms)?;
         let block = &commit.executed.block;
+        let fresh = !self.parts.replica.is_syncing();
+        self.parts.clock.saw_block(block.header.time, fresh);
         if block.entries.iter().any(|entry| changes_members(&entry.entry().body)) {
             self.members = Members::of(&commit.executed.ledger);
             self.parts.network.set_members(self.members.keys());
@@ -300,10 +316,10 @@ impl Engine {
     fn tell_of_meter(&self, block: &Block, ledger: &Ledger) {
         for entry in &block.entries {
             let Body::MeterRegistration { home, .. } = &entry.entry().body else { continue };
-            let (key, epoch) = match home {
+            let (key, meter) = match home {
                 Some(home) if *home == self.parts.home => {
                     let Some(member) = ledger.member(home) else { continue };
-                    (member.admission.keys.reading, member.admission.meter.epoch)
+                    (member.admission.keys.reading, &member.admission.meter)
                 }
                 Some(_) => continue,
                 None => {
@@ -311,17 +327,17 @@ impl Engine {
                     else {
                         continue;
                     };
-                    (root.key, meter.epoch)
+                    (root.key, meter)
                 }
             };
-            self.tell_epoch(key, epoch);
+            self.tell_registered(key, meter);
         }
     }
 
-    fn tell_epoch(&self, key: PublicKey, epoch: u32) {
+    fn tell_registered(&self, key: PublicKey, meter: &MeterRegistration) {
         let fates = &self.parts.fates;
         for (_, fates) in fates.iter().filter(|(reading, _)| *reading == key) {
-            if fates.try_send(Fate::Registered { epoch }).is_err() {
+            if fates.try_send(Fate::Registered(registered(meter))).is_err() {
                 tracing::warn!(
                     "the meter's task is busy; restart the node to read the newly registered meter"
                 );

@@ -1,5 +1,6 @@
 //! The appliance: everything a home node does with the world.
 
+pub mod assurance;
 pub mod bench;
 pub mod case;
 pub mod cli;
@@ -13,6 +14,8 @@ pub mod genesis_file;
 pub mod http;
 pub mod identity;
 pub mod metering;
+pub mod meters;
 pub mod network;
 pub mod run;
+pub mod share;
 pub mod store;

@@ -12,18 +12,22 @@ use anyhow::Context;
 use consensus::{Replica, ReplicaConfig, Timeouts};
 use ed25519_dalek::SigningKey;
 use energy::HomeId;
-use ledger::{Chain, Genesis, Ledger, PublicKey};
+use ledger::{Body, Chain, Genesis, Ledger, PublicKey};
 use libp2p::Multiaddr;
-use meter::{Meter, MeterConfig, Profile};
+use meter::assurance::PvDeclaration;
+use meter::{Catalog, CounterLimits, Meter, MeterConfig, Profile};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::assurance::{Assessor, Gatherer};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{ApiSettings, Config, ConsensusSettings, MeterSettings};
+use crate::config::meters::{FurtherMeter, LocationSettings, MeterSettings};
+use crate::config::{ApiSettings, Config, ConsensusSettings};
 use crate::engine::{self, Command, EngineHandle, EngineParts, Progress};
 use crate::http::{self, About, Head, HttpState, Language, Live, TokenHash};
 use crate::identity::Identity;
-use crate::metering::{Fate, MeterOwner, Metering, MeteringParts, OnLedger};
+use crate::metering::{self, Fate, MeterOwner, Metering, MeteringParts, OnLedger, Shown};
+use crate::meters::{self, FurtherMeterSetup, MeterPanel};
 use crate::network::{self, NetworkConfig, NetworkEvent, NetworkHandle};
 use crate::store::Durability;
 use crate::store::ledger_db::LedgerDb;
@@ -31,8 +35,13 @@ use crate::store::log_file::{DataLock, Found, LogFile};
 
 /// Fates of entries that wait for a meter's task at the most.
 const FATES_MAX: usize = 1024;
+/// Entries besides readings that wait for a meter's task at the most: one a day, and the statements of one day.
+const BESIDES_MAX: usize = 32;
 /// Entries that wait for the engine from the API at the most.
 const SUBMIT_MAX: usize = 256;
+/// The most a home's connection carries unless configured, W: three phases of 63 A at 230 V are 43.5 kW, the largest that
+/// is metered directly in most homes.
+const HOME_POWER_MAX_W: u64 = 45_000;
 /// How often the list of peers is brought up to date.
 const PEERS_EVERY: Duration = Duration::from_secs(2);
 
@@ -56,14 +65,51 @@ pub struct NodeSetup {
     pub mdns: bool,
     /// Where and how it serves the API.
     pub api: ApiSettings,
-    /// The home's meter.
-    pub meter: Option<MeterConfig>,
+    /// The home's meters.
+    pub meters: MeterSetup,
     /// The meter at the transformer, if this node reads it.
     pub root_meter: Option<RootMeterSetup>,
     /// Pace and timeouts.
     pub consensus: ConsensusSettings,
     /// Where the monotonic wall clock counts from.
     pub started: Instant,
+}
+
+/// What is known of a home's meters, and of what stands behind them.
+#[derive(Debug, Default)]
+pub struct MeterSetup {
+    /// The one at the connection point; `None`: this node has none to read.
+    pub meter: Option<MeterConfig>,
+    /// The most the connection carries, W: the main fuse. `None`: 45 kW, or what the profile allows if that is less.
+    pub power_max_w: Option<u64>,
+    /// Further ones.
+    pub further: Vec<FurtherMeterSetup>,
+    /// The home's solar panels, as it declares them.
+    pub pv: Option<PvDeclaration>,
+    /// Where the community is: lets the node at the transformer hold exports against the sun.
+    pub place: Option<meter::assurance::Place>,
+    /// The device profiles that are known.
+    pub catalog: Catalog,
+}
+
+impl MeterSetup {
+    fn of(config: &Config) -> anyhow::Result<Self> {
+        let further = |further: &FurtherMeter| FurtherMeterSetup {
+            name: further.name.clone(),
+            role: further.role,
+            meter: further.meter.meter(),
+        };
+        let place =
+            |location: LocationSettings| meter::assurance::Place::new(location.latitude, location.longitude);
+        Ok(Self {
+            meter: config.meter.as_ref().map(MeterSettings::meter),
+            power_max_w: config.meter.as_ref().and_then(|meter| meter.power_max_w),
+            further: config.meters.iter().map(further).collect(),
+            pv: config.pv.map(|pv| PvDeclaration { peak_w: pv.peak_w, storage: pv.storage }),
+            place: config.location.map(place).transpose()?,
+            catalog: config.catalog.clone(),
+        })
+    }
 }
 
 /// The meter at the transformer.
@@ -144,7 +190,8 @@ pub async fn start(setup: NodeSetup) -> anyhow::Result<RunningNode> {
     })?;
     tokio::spawn(forward_events(events, engine.clone()));
     let addresses = addresses_of(&network, &setup.identity)?;
-    start_meters(&setup, &chain, &ledger, &engine, &live, home_inbox, root_inbox)?;
+    let wiring = MeterWiring { setup: &setup, chain, ledger: &ledger, engine: &engine, live: &live };
+    wiring.start(home_inbox, root_inbox)?;
     tokio::spawn(show_peers(network.clone(), ledger, live.clone()));
     let token = setup.identity.api_token().to_owned();
     let (api, stop_api, api_done) = start_api(&setup, api, live, db.clone(), engine.clone())?;
@@ -228,7 +275,7 @@ fn live_of(setup: &NodeSetup, ledger: &Ledger) -> Arc<Live> {
         time: ledger.head_time(),
         round: 0,
     });
-    if setup.meter.is_none() {
+    if setup.meters.meter.is_none() {
         live.set_meter(api::MeterStatus { state: api::MeterCondition::Absent, detail: String::new() });
     }
     live
@@ -261,7 +308,7 @@ fn fates_of(
     root: mpsc::Sender<Fate>,
 ) -> Vec<(PublicKey, mpsc::Sender<Fate>)> {
     let mut fates = Vec::new();
-    if setup.meter.is_some() {
+    if setup.meters.meter.is_some() {
         fates.push((PublicKey::of(setup.identity.reading()), home));
     }
     if let Some(meter) = &setup.root_meter {
@@ -270,47 +317,133 @@ fn fates_of(
     fates
 }
 
-/// Starts the tasks of the home's meter and of the root meter, as far as this node reads them.
-fn start_meters(
-    setup: &NodeSetup,
-    chain: &Chain,
-    ledger: &Ledger,
-    engine: &EngineHandle,
-    live: &Arc<Live>,
-    home_inbox: mpsc::Receiver<Fate>,
-    root_inbox: mpsc::Receiver<Fate>,
-) -> anyhow::Result<()> {
-    let parts = |owner, meter, live| MeteringParts {
-        owner,
-        chain: *chain,
-        mtu: setup.genesis.mtu,
-        clock: setup.clock.clone(),
-        meter: Meter::spawn(meter),
-        engine: engine.clone(),
-        live,
-    };
-    if let Some(meter) = &setup.meter {
-        let member = ledger.member(&setup.home);
+/// What a node's meters are started with.
+struct MeterWiring<'a> {
+    setup: &'a NodeSetup,
+    chain: Chain,
+    ledger: &'a Ledger,
+    engine: &'a EngineHandle,
+    live: &'a Arc<Live>,
+}
+
+impl MeterWiring<'_> {
+    /// Starts the tasks of the home's meters and of the root meter, as far as this node reads them.
+    fn start(
+        &self,
+        home_inbox: mpsc::Receiver<Fate>,
+        root_inbox: mpsc::Receiver<Fate>,
+    ) -> anyhow::Result<()> {
+        self.setup.clock.saw_block(self.ledger.head_time(), false);
+        let panel = MeterPanel::new(self.live.clone());
+        if let Some(meter) = &self.setup.meters.meter {
+            self.start_home_meter(meter, &panel, home_inbox)?;
+        }
+        meters::start_further(&panel, &self.settled(), &self.setup.meters.further);
+        if let Some(root) = &self.setup.root_meter {
+            self.start_root_meter(root, &panel, root_inbox)?;
+        }
+        Ok(())
+    }
+
+    fn start_home_meter(
+        &self,
+        meter: &MeterConfig,
+        panel: &Arc<MeterPanel>,
+        fates: mpsc::Receiver<Fate>,
+    ) -> anyhow::Result<()> {
+        let setup = self.setup;
+        let member = self.ledger.member(&setup.home);
         let owner = MeterOwner {
             home: Some(setup.home.clone()),
             key: setup.identity.reading().clone(),
-            meter_epoch: member.map_or(0, |member| member.admission.meter.epoch),
+            registered: member.map(|member| metering::registered(&member.admission.meter)),
         };
-        let path = setup.data_dir.join("journal.db");
-        let mut metering = Metering::open(parts(owner, meter.clone(), Some(live.clone())), &path)?;
-        let key = PublicKey::of(setup.identity.reading());
-        metering.catch_up(OnLedger::of(ledger, &setup.home, &key))?;
-        tokio::spawn(metering.run(home_inbox));
+        let (besides, inbox) = mpsc::channel(BESIDES_MAX);
+        let gatherer = Gatherer::new(
+            setup.home.clone(),
+            setup.meters.pv,
+            setup.clock.clone(),
+            panel.clone(),
+            (setup.genesis.mtu, self.live_every(meter)),
+            besides,
+        );
+        let shown =
+            Shown { live: Some(self.live.clone()), panel: panel.clone(), place: panel.add_grid(meter) };
+        let power_max_w = setup.meters.power_max_w.unwrap_or_else(|| home_power_max_w(&meter.profile));
+        let parts = self.parts(owner, meter, power_max_w);
+        let parts = MeteringParts { shown: Some(shown), gatherer: Some(gatherer), ..parts };
+        self.spawn(parts, "journal.db", (fates, inbox))
     }
-    if let Some(root) = &setup.root_meter {
-        let meter_epoch = ledger.root_meter().map_or(0, |meter| meter.epoch);
-        let owner = MeterOwner { home: None, key: root.key.clone(), meter_epoch };
-        let path = setup.data_dir.join("root-journal.db");
-        let mut metering = Metering::open(parts(owner, root.meter.clone(), None), &path)?;
-        metering.catch_up(OnLedger::of(ledger, &setup.home, &PublicKey::of(&root.key)))?;
-        tokio::spawn(metering.run(root_inbox));
+
+    fn start_root_meter(
+        &self,
+        root: &RootMeterSetup,
+        panel: &Arc<MeterPanel>,
+        fates: mpsc::Receiver<Fate>,
+    ) -> anyhow::Result<()> {
+        let registered = self.ledger.root_meter().map(metering::registered);
+        let owner = MeterOwner { home: None, key: root.key.clone(), registered };
+        let (entries, inbox) = mpsc::channel(BESIDES_MAX);
+        let assessor = Assessor {
+            database: self.setup.data_dir.join("ledger.db"),
+            engine: self.engine.clone(),
+            clock: self.setup.clock.clone(),
+            place: self.setup.meters.place,
+            catalog: self.setup.meters.catalog.clone(),
+            entries,
+            live: self.live.clone(),
+        };
+        tokio::spawn(assessor.run());
+        let shown = Shown { live: None, panel: panel.clone(), place: panel.add_root(&root.meter) };
+        let parts = self.parts(owner, &root.meter, root.meter.profile.power_max_w());
+        let parts = MeteringParts { shown: Some(shown), ..parts };
+        self.spawn(parts, "root-journal.db", (fates, inbox))
     }
-    Ok(())
+
+    /// The meters that are settled on.
+    fn settled(&self) -> Vec<&MeterConfig> {
+        let root = self.setup.root_meter.iter().map(|root| &root.meter);
+        self.setup.meters.meter.iter().chain(root).collect()
+    }
+
+    /// How often momentary power of a meter that is settled on is read.
+    fn live_every(&self, meter: &MeterConfig) -> Duration {
+        meters::poll_every(meter, &self.settled(), &self.setup.meters.further)
+    }
+
+    fn parts(&self, owner: MeterOwner, meter: &MeterConfig, power_max_w: u64) -> MeteringParts {
+        let limits = CounterLimits { power_max_w: Some(power_max_w), ..CounterLimits::default() };
+        MeteringParts {
+            owner,
+            chain: self.chain,
+            mtu: self.setup.genesis.mtu,
+            clock: self.setup.clock.clone(),
+            meter: Meter::spawn(meter.clone()),
+            limits,
+            live_every: self.live_every(meter),
+            engine: self.engine.clone(),
+            shown: None,
+            gatherer: None,
+        }
+    }
+
+    fn spawn(
+        &self,
+        parts: MeteringParts,
+        journal: &str,
+        (fates, besides): (mpsc::Receiver<Fate>, mpsc::Receiver<Body>),
+    ) -> anyhow::Result<()> {
+        let key = PublicKey::of(&parts.owner.key);
+        let mut metering = Metering::open(parts, &self.setup.data_dir.join(journal))?;
+        metering.catch_up(OnLedger::of(self.ledger, &self.setup.home, &key))?;
+        metering.spawn(fates, besides);
+        Ok(())
+    }
+}
+
+/// What a home's connection carries where its configuration does not say.
+fn home_power_max_w(profile: &Profile) -> u64 {
+    HOME_POWER_MAX_W.min(profile.power_max_w())
 }
 
 /// Hands what the network reports to the engine.
@@ -404,15 +537,17 @@ pub async fn run(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new(genesis.clock));
     let root_meter = match &config.root_meter {
         Some(root) => Some(RootMeterSetup {
-            meter: meter_config(&root.meter).await?,
+            meter: root.meter.meter(),
             key: crate::identity::load_key(&root.key_file)?,
         }),
         None => None,
     };
-    let meter = match &config.meter {
-        Some(meter) => Some(meter_config(meter).await?),
-        None => None,
+    // Taken before anything runs, so that a port in use leaves nothing half started behind.
+    let shared = match (&config.meter, config.share) {
+        (Some(meter), Some(settings)) => Some((meter, crate::share::bind(settings.listen).await?)),
+        _ => None,
     };
+    let quiet = crate::share::quiet_at_boundaries(Arc::clone(&clock), genesis.mtu);
     let node = start(NodeSetup {
         home: config.home.clone(),
         data_dir: config.data_dir.clone(),
@@ -423,13 +558,15 @@ pub async fn run(
         peers: config.network.peers.clone(),
         mdns: config.network.mdns,
         api: config.api.clone(),
-        meter,
+        meters: MeterSetup::of(config)?,
         root_meter,
         consensus: config.consensus.clone(),
         started: Instant::now(),
     })
     .await?;
-    tracing::info!(home = %config.home, api = %node.api, "the node runs");
+    let sharing = shared.map(|(meter, bound)| crate::share::serve(bound, meter, quiet));
+    let shared = sharing.as_ref().map(|sharing| tracing::field::display(sharing.address));
+    tracing::info!(home = %config.home, api = %node.api, shared_meter = shared, "the node runs");
     let reason = tokio::select! {
         () = shutdown => None,
         reason = why_it_ended(node.progress.clone()) => Some(reason),
@@ -450,19 +587,6 @@ async fn why_it_ended(mut progress: watch::Receiver<Progress>) -> String {
     }
 }
 
-/// A meter's settings with its host looked up and its profile found.
-async fn meter_config(settings: &MeterSettings) -> anyhow::Result<MeterConfig> {
-    let address = tokio::net::lookup_host(&settings.address)
-        .await
-        .with_context(|| format!("the meter's address {} cannot be looked up", settings.address))?
-        .next()
-        .with_context(|| format!("the meter's address {} names no host", settings.address))?;
-    let profile = Profile::by_name(&settings.profile)
-        .with_context(|| format!("there is no meter profile {}", settings.profile))?;
-    let timeout = Duration::from_millis(settings.timeout_ms.into());
-    Ok(MeterConfig { address, unit: settings.unit, profile, timeout })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -473,6 +597,44 @@ mod tests {
         assert_eq!(consensus::read_records(&damaged).damaged_at, Some(0));
         assert!(log_bytes(&Found::Nothing).is_empty());
         assert_eq!(*log_bytes(&Found::Records(vec![1, 2])), [1, 2]);
+    }
+
+    /// Runs a founding home's node that shares its meter at `share`, and stops it as soon as it runs.
+    async fn run_sharing(share: SocketAddr, data_dir: &std::path::Path) -> anyhow::Result<()> {
+        let identity = Identity::create(data_dir)?;
+        let mut genesis = crate::store::fixture::genesis();
+        genesis.members[0].admission.keys = identity.keys();
+        genesis.delegates[0].key = identity.consensus_public();
+        let text = format!(
+            "home = \"h1\"\ndata_dir = {:?}\n[api]\nlisten = \"127.0.0.1:0\"\n\
+             [network]\nlisten = [\"/ip4/127.0.0.1/tcp/0\"]\n\
+             [meter]\naddress = \"127.0.0.1:1\"\nprofile = \"abb-b23\"\n[share]\nlisten = \"{share}\"\n",
+            data_dir.display().to_string()
+        );
+        let document = crate::config::document::Document::of_text(std::path::Path::new("c.toml"), &text);
+        let config = Config::read(&document).unwrap();
+        run(&config, identity, genesis, std::future::ready(())).await
+    }
+
+    #[tokio::test]
+    async fn a_share_port_in_use_ends_the_start_before_anything_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let (refused, runs) = (folder.path().join("refused"), folder.path().join("runs"));
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let told = run_sharing(taken.local_addr().unwrap(), &refused).await.unwrap_err().to_string();
+        assert!(told.contains("another program listens there"), "{told}");
+        assert!(!refused.join("ledger.db").exists(), "nothing was opened, so nothing is left half started");
+        run_sharing(SocketAddr::from(([127, 0, 0, 1], 0)), &runs).await.unwrap();
+        assert!(runs.join("ledger.db").exists());
+    }
+
+    #[test]
+    fn a_home_that_does_not_say_what_its_fuse_carries_has_the_gate_of_a_large_one() {
+        let of = |name| home_power_max_w(&Profile::by_name(name).unwrap());
+        assert_eq!(of("abb-b23"), HOME_POWER_MAX_W);
+        for profile in Profile::builtin() {
+            assert!(home_power_max_w(profile) <= profile.power_max_w());
+        }
     }
 
     #[tokio::test]

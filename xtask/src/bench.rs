@@ -13,7 +13,7 @@ pub struct Args {
     /// How many seconds of load (ledger).
     #[arg(long, default_value_t = 10)]
     seconds: u32,
-    /// `json`: the last line on stdout is one object (ledger).
+    /// `json`: the last line on stdout is one object (ledger, meter).
     #[arg(long, default_value = "text")]
     output: String,
 }
@@ -26,6 +26,8 @@ enum What {
     State,
     /// Entries per second and finality through real nodes.
     Ledger,
+    /// Meter reads per second, processor time and memory, beside pymodbus and libmodbus.
+    Meter,
 }
 
 /// Runs one bench in release mode.
@@ -37,6 +39,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         What::Market => crate::run::run("cargo", &["bench", "--package", "market"]),
         What::State => crate::run::run("cargo", &["bench", "--package", "ledger"]),
         What::Ledger => ledger(args),
+        What::Meter => meter(args),
     }
 }
 
@@ -46,4 +49,9 @@ fn ledger(args: &Args) -> anyhow::Result<()> {
     let mut arguments = vec!["run", "--release", "--quiet", "--package", "node", "--", "bench", "ledger"];
     arguments.extend(load);
     crate::run::run("cargo", &arguments)
+}
+
+fn meter(args: &Args) -> anyhow::Result<()> {
+    crate::peers::install()?;
+    crate::soak::lab("--release", "bench", &["--output".to_owned(), args.output.clone()])
 }

@@ -1,10 +1,11 @@
 //! The project's own chores: `cargo xtask test` sets up what the tests need and runs them all; `cargo xtask bench`
-//! measures.
+//! measures, `cargo xtask soak` runs for long.
 #![expect(clippy::print_stderr, reason = "a chore tells its user what it does on stderr")]
 
 mod bench;
 mod peers;
 mod run;
+mod soak;
 mod test;
 
 use clap::{Parser, Subcommand};
@@ -25,6 +26,8 @@ enum Chore {
     Setup,
     /// Measure; figures and machine go to docs/benchmarks.md by hand.
     Bench(bench::Args),
+    /// Let a layer run for long against peers that misbehave.
+    Soak(soak::Args),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -32,5 +35,6 @@ fn main() -> anyhow::Result<()> {
         Chore::Test => test::all(),
         Chore::Setup => peers::install(),
         Chore::Bench(args) => bench::run(&args),
+        Chore::Soak(args) => soak::run(&args),
     }
 }

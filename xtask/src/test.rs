@@ -1,9 +1,9 @@
 //! Everything that must hold before a change is good.
 
-use crate::peers;
 use crate::run::run;
+use crate::{peers, soak};
 
-/// Set-up, format, lints, tests, in this order.
+/// Set-up, format, lints, tests, a minute of the meters' soak, in this order.
 ///
 /// # Errors
 /// The first that fails.
@@ -13,6 +13,7 @@ pub fn all() -> anyhow::Result<()> {
     run("cargo", &["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "-D", "warnings"])?;
     run("python3", &["node/tests/peers/recompute_test.py"])?;
     run("cargo", &["test", "--workspace", "--locked"])?;
+    soak::short()?;
     eprintln!("all tests passed");
     Ok(())
 }

@@ -32,12 +32,7 @@ impl Step {
         if let Some(last) = last.filter(|last| day_of(evidence.from) <= day_of(*last)) {
             return Err(EntryError::EvidenceGiven { from: evidence.from, last });
         }
-        assurance.evidence = Some(EvidenceState {
-            from: evidence.from,
-            voltage: evidence.voltage_dv.iter().any(|voltage| *voltage > 0),
-            pv: evidence.pv,
-            inverter_permille: evidence.inverter_permille,
-        });
+        assurance.evidence = Some(EvidenceState::with(assurance.evidence, evidence));
         self.state.assurance.insert(evidence.home.clone(), assurance);
         Ok(())
     }
@@ -85,10 +80,19 @@ impl Step {
                 what: "a statement names its homes in ascending order, each once",
             });
         }
-        statement.meters.iter().try_for_each(|found| self.state_assurance(until, found))
+        let booked = statement.meters.iter().map(|found| self.state_assurance(until, found));
+        let meters = booked.collect::<Result<_, _>>()?;
+        self.statements.push(AssuranceStatement { until, meters });
+        Ok(())
     }
 
-    fn state_assurance(&mut self, until: Interval, found: &MeterAssurance) -> Result<(), EntryError> {
+    /// Books what was found of one home's meter, at the highest level its findings and the ledger give if it claims more:
+    /// what a home did since the statement was made (evidence that grew old, another meter) is no fault of the other homes.
+    fn state_assurance(
+        &mut self,
+        until: Interval,
+        found: &MeterAssurance,
+    ) -> Result<MeterAssurance, EntryError> {
         self.member(&found.home)?;
         let mut assurance = self.state.assurance.get(&found.home).cloned().unwrap_or_default();
         let ground = self.state.ground(&found.home, until);
@@ -100,15 +104,13 @@ impl Step {
                 every: ground.every,
             });
         }
-        let ceiling = assurance.ceiling(found, ground);
-        if found.level > ceiling {
-            return Err(EntryError::TooAssured { home: found.home.clone(), claimed: found.level, ceiling });
-        }
+        let booked =
+            MeterAssurance { level: found.level.min(assurance.ceiling(found, ground)), ..found.clone() };
         let whole_since = assurance.whole_since(found, ground);
-        assurance.stated = Some(Stated { until, found: found.clone(), whole_since });
+        assurance.stated = Some(Stated { until, found: booked.clone(), whole_since });
         assurance.stated_until = Some(until.index());
         self.state.assurance.insert(found.home.clone(), assurance);
-        Ok(())
+        Ok(booked)
     }
 
     /// What was stated is about the meter that was there.
@@ -132,7 +134,9 @@ impl State {
         Ground {
             until,
             every: self.assurance_every(),
-            is_read: self.members.get(home).is_some_and(|member| member.meter.is_some()),
+            is_read: self.members.get(home).is_some_and(|member| {
+                member.is_read && member.meter_since.is_none_or(|since| until.index() > since)
+            }),
         }
     }
 }

@@ -57,9 +57,11 @@ impl Step {
         let member = self.member(home)?;
         is_newer(meter, &member.admission.meter)?;
         let begun = self.begin(member.meter, member.carried, exchange, time)?;
+        let now = Interval::containing(time, self.state.mtu()).index();
         let member = self.member_mut(home)?;
         member.admission.meter = meter.clone();
         (member.meter, member.carried) = begun;
+        (member.meter_since, member.is_read) = (Some(now), false);
         self.forget_assurance(home);
         Ok(())
     }
@@ -85,7 +87,8 @@ impl Step {
     }
 
     /// Where a new meter begins, and what the old one leaves for its first reading. Energy is never differenced across
-    /// epochs: without the registers at the exchange the first reading of the new one is a baseline only.
+    /// epochs: without the registers at the exchange the first reading of the new one is a baseline only, which what earlier
+    /// exchanges left cannot come with.
     fn begin(
         &self,
         last: Option<MeterState>,
@@ -94,6 +97,13 @@ impl Step {
         time: Timestamp,
     ) -> Result<(Option<MeterState>, Metered), EntryError> {
         let Some(MeterExchange { closing, opening }) = exchange else {
+            if carried != Metered::default() {
+                return Err(EntryError::Malformed {
+                    what: "energy of an earlier exchange still waits for a reading and would be lost; give the closing and \
+                           opening registers of this exchange too, as closing ones of a meter that was never read those \
+                           it began with",
+                });
+            }
             return Ok((None, Metered::default()));
         };
         let Some(last) = last else {

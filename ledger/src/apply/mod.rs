@@ -13,6 +13,7 @@ mod reading;
 use energy::{HomeId, Interval, Money, Timestamp};
 use market::{Account, Posting, PostingKind};
 
+use crate::assurance::AssuranceStatement;
 use crate::crypto::PublicKey;
 use crate::entry::{Body, Entry, Stream, VerifiedEntry};
 use crate::error::EntryError;
@@ -33,11 +34,18 @@ pub(crate) struct Step {
     pub outcomes: Vec<Outcome>,
     pub postings: Vec<PostingRecord>,
     pub readings: Vec<ReadingRecord>,
+    pub statements: Vec<AssuranceStatement>,
 }
 
 impl Step {
     pub fn new(state: State) -> Self {
-        Self { state, outcomes: Vec::new(), postings: Vec::new(), readings: Vec::new() }
+        Self {
+            state,
+            outcomes: Vec::new(),
+            postings: Vec::new(),
+            readings: Vec::new(),
+            statements: Vec::new(),
+        }
     }
 
     /// Applies one entry in a block of market time `time`.

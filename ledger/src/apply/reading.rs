@@ -38,6 +38,7 @@ impl Step {
         member.last_record = Some((reading.record_number, reading_hash(reading)));
         member.meter = Some(state_of(reading));
         member.carried = Metered::default();
+        member.is_read = true;
         member.read_until = Some(reading.interval.index());
         member.salt = entry.salt;
         if let (Some(before), Some(energy)) = (before, energy) {

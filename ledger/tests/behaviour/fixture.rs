@@ -413,6 +413,7 @@ pub fn assert_same(left: &Executed, right: &Executed) {
     assert_eq!(left.outcomes, right.outcomes);
     assert_eq!(left.postings, right.postings);
     assert_eq!(left.readings, right.readings);
+    assert_eq!(left.statements, right.statements);
     assert_eq!(left.ledger.snapshot(), right.ledger.snapshot());
 }
 

@@ -69,6 +69,29 @@ fn two_exchanges_between_two_readings_lose_nothing_either() {
 }
 
 #[test]
+fn an_exchange_without_registers_cannot_drop_the_energy_of_the_one_before() {
+    let mut street = Fixture::new(2);
+    street.baselines(2);
+    street.count(1, 30, 1);
+    let first = street.register_exchange(1, 1, 100, 100);
+    street.after(2, &[first]);
+    let without = street.verified(registered(1, 2, None), (Use::Member, 1), &[OPERATOR]);
+    let EntryError::Malformed { what } = street.refusal(at(3), &without) else { panic!("refused otherwise") };
+    assert!(what.contains("would be lost; give the closing and opening registers"), "{what}");
+    let again = at_exchange((100, 100), (7, 7));
+    let with = street.verified(registered(1, 2, again), (Use::Member, 1), &[OPERATOR]);
+    street.exchange_meter(1, 2, 7, 7);
+    let reading = street.read(1, 0, 10, 4);
+    street.after(16, &[with, reading]);
+    street.after(30, &[]);
+    let metered = street.settled(1, 0).metered.unwrap();
+    assert_eq!((metered.import, metered.export), (wh(40), wh(5)));
+    // Once it is read nothing waits any more.
+    let baseline = street.verified(registered(1, 3, None), (Use::Member, 1), &[OPERATOR]);
+    assert!(street.ledger.check(&baseline, at(31)).is_ok());
+}
+
+#[test]
 fn a_closing_register_below_the_last_reading_is_refused() {
     let mut street = Fixture::new(2);
     street.baselines(2);

@@ -258,10 +258,16 @@ fn another_meter_profile_or_market_time_unit_is_refused() {
     serial.serial = MeterSerial::new("M-2").unwrap();
     let mut epoch = good.clone();
     epoch.meter_epoch = 1;
-    for reading in [profile, serial, epoch] {
+    for reading in [profile.clone(), serial, epoch] {
         let entry = street.sign_record(1, reading);
         assert!(matches!(street.refusal(at(1), &entry), EntryError::OtherMeter { .. }));
     }
+    let entry = street.sign_record(1, profile);
+    let refusal = street.refusal(at(1), &entry).to_string();
+    assert!(
+        refusal.ends_with("another device profile than it is registered with; register the meter again"),
+        "{refusal}"
+    );
     let mut hourly = good;
     hourly.interval = energy::Interval::from_index(1, energy::Mtu::Min60);
     let entry = street.sign_record(1, hourly);

@@ -2,5 +2,10 @@
 //! that does everything wrong.
 
 mod faults;
+mod late;
+mod profiles;
+mod scan;
+mod serial;
+mod serve;
 mod support;
 mod third_party;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use energy::{ClockQuality, Interval, MeterSerial, Mtu, Quality, Reading, TakenAt, WattHours};
 use meter::simulator::SimulatedMeter;
-use meter::{BOUNDARY_TOLERANCE_MS, BoundaryTracker, EnergySample, Meter, MeterError, Profile};
+use meter::{BoundaryTracker, CounterLimits, Hold, Meter, MeterError, Observation, Profile, TrackerConfig};
 use tokio::net::TcpListener;
 
 use crate::support::{AMPLE, PymodbusMeter, meter_at};
@@ -34,7 +34,9 @@ async fn read_back(held: &Held) {
     assert_eq!(energy.serial, MeterSerial::new("21040123").unwrap(), "{}", held.profile);
     let quantum = energy.quantum.get();
     assert!(quantum >= Profile::by_name(held.profile).unwrap().quantum().get());
-    for (got, wanted) in [(energy.import.get(), held.import_wh), (energy.export.get(), held.export_wh)] {
+    for (got, wanted) in
+        [(energy.import.unwrap().get(), held.import_wh), (energy.export.unwrap().get(), held.export_wh)]
+    {
         assert!(
             got.abs_diff(wanted) < quantum,
             "{}: {got} Wh for {wanted} Wh, quantum {quantum} Wh",
@@ -107,7 +109,7 @@ async fn registers_below_4096_kwh_come_from_pymodbus_to_the_exact_watt_hour() {
         let server = PymodbusMeter::start(&["eastron-sdm630", "--import-wh", import, "--export-wh", export]);
         let energy = meter_at(server.address, "eastron-sdm630", TIMEOUT).read_energy(AMPLE).await.unwrap();
         assert_eq!(
-            (energy.import.get().to_string(), energy.export.get().to_string()),
+            (energy.import.unwrap().get().to_string(), energy.export.unwrap().get().to_string()),
             (import.into(), export.into())
         );
         assert_eq!(energy.quantum, WattHours::new(1));
@@ -160,7 +162,7 @@ async fn a_killed_meter_is_read_again_within_five_seconds_of_its_return() {
         assert!(back.elapsed() < Duration::from_secs(5), "not read again after {:?}", back.elapsed());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert_eq!(meter.read_energy(AMPLE).await.unwrap().import, WattHours::new(6_000));
+    assert_eq!(meter.read_energy(AMPLE).await.unwrap().import, Some(WattHours::new(6_000)));
 }
 
 #[tokio::test]
@@ -221,32 +223,32 @@ async fn mbpoll_reads_what_the_simulator_latched() {
     assert_eq!(words, [bits(3_456.789), bits(2.5)].concat());
 }
 
-/// Reads the boundary at the end of `number` as a node does.
-fn boundary(
-    tracker: &BoundaryTracker,
-    number: u64,
-    sample: Result<EnergySample, MeterError>,
-) -> Option<Reading> {
+/// Reads the boundary at the end of `number` as a node does: the very first registers twice.
+async fn boundary_read(tracker: &mut BoundaryTracker, number: u64, meter: &Meter) -> Option<Reading> {
     let interval = Interval::from_index(1_628_640 + number, Mtu::Min15);
-    let taken = TakenAt { time: interval.end(), monotonic_ms: number, boot_id: [3; 16] };
-    tracker.boundary(interval, sample, taken, ClockQuality::Synced, BOUNDARY_TOLERANCE_MS).ok()
-}
-
-async fn boundary_read(tracker: &BoundaryTracker, number: u64, meter: &Meter) -> Option<Reading> {
-    boundary(tracker, number, meter.read_energy(Duration::from_secs(3)).await)
+    let taken = TakenAt { time: interval.end(), monotonic_ms: number * 900_000, boot_id: [3; 16] };
+    for _ in 0..2 {
+        let sample = meter.read_energy(Duration::from_secs(3)).await.ok()?;
+        let observation = Observation::of(sample, taken, ClockQuality::Synced).unwrap();
+        if tracker.observe(observation) != Err(Hold::First) {
+            break;
+        }
+    }
+    tracker.reading(interval).ok()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unplugged_meter_leaves_a_gap_and_loses_no_energy() {
     let (simulated, address) = simulated().await;
     let meter = meter_at(address, "eastron-sdm630", Duration::from_millis(500));
-    let mut tracker = BoundaryTracker::new(0, None);
+    let config = TrackerConfig { registered: None, mtu: Mtu::Min15, limits: CounterLimits::default() };
+    let mut tracker = BoundaryTracker::new(config, None);
     let (mut quarters, mut booked, mut qualities) = (4_000_000, 0, Vec::new());
     for number in 0..8 {
         quarters += 1_001;
         simulated.set(quarters, 0, 1_001);
         simulated.unplug((3..5).contains(&number));
-        let Some(reading) = boundary_read(&tracker, number, &meter).await else {
+        let Some(reading) = boundary_read(&mut tracker, number, &meter).await else {
             qualities.push(None);
             continue;
         };
@@ -294,7 +296,10 @@ async fn many_clients_read_one_simulated_meter_and_shutdown_ends_them() {
     let meters: Vec<Meter> = (0..32).map(|_| meter_at(address, "eastron-sdm630", TIMEOUT)).collect();
     for meter in &meters {
         let energy = meter.read_energy(AMPLE).await.unwrap();
-        assert_eq!((energy.import, energy.export), (WattHours::new(100_000), WattHours::new(2_000)));
+        assert_eq!(
+            (energy.import, energy.export),
+            (Some(WattHours::new(100_000)), Some(WattHours::new(2_000)))
+        );
         assert_eq!(meter.read_live(AMPLE).await.unwrap().power_w, 250);
     }
     stop.send(()).unwrap();

@@ -107,11 +107,11 @@ pub(super) fn check_meters(config: &Config, genesis: &Genesis) -> Result<(), Com
 fn check_profile(config: &Config, genesis: &Genesis, findings: &mut Findings) {
     let member = genesis.members.iter().find(|member| member.admission.home == config.home);
     let (Some(settings), Some(member)) = (&config.meter, member) else { return };
-    let profile = meter::Profile::by_name(&settings.profile);
-    if profile.is_some_and(|profile| profile.hash() != member.admission.meter.profile_hash) {
+    if settings.profile.hash() != member.admission.meter.profile_hash {
         findings.errors.push(CommandError::config(format!(
             "meter.profile {} is not the one the genesis has for home {}; use the profile of the join card",
-            settings.profile, config.home
+            settings.profile.name(),
+            config.home
         )));
     }
 }

@@ -1,17 +1,19 @@
 //! `commonwatt init` on a device: keys, token, configuration and join card of one home.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use energy::HomeId;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
+use meter::{Endpoint, HostPort};
 use serde_json::json;
 
 use super::join_card::{CardMeter, JoinCard};
 use super::{CommandError, files, found, join, out};
 use crate::cli::{CardArgs, Exit, InitArgs, Output};
 use crate::config::document::Document;
-use crate::config::{Config, MeterSettings, SAMPLE};
+use crate::config::{Config, SAMPLE};
 use crate::identity::{self, Identity};
 
 /// The configuration file in a data folder that `init` made.
@@ -41,15 +43,15 @@ pub(super) fn init(args: &InitArgs, output: Output) -> Result<Exit, CommandError
 
 fn make_home(home: &HomeId, data_dir: &Path, args: &CardArgs) -> Result<Exit, CommandError> {
     identity::make_private_dir(data_dir)?;
-    make_config(home, data_dir, args)?;
+    let config = make_config(home, data_dir, args)?;
     let identity = Identity::create(data_dir)?;
-    let card = make_card(home, data_dir, args, &identity)?;
+    let card = make_card(&config, data_dir, args, &identity)?;
     print_home(&card, data_dir);
     Ok(Exit::Ok)
 }
 
 /// A configuration in `data_dir`, unless there is one, which must be of the same home.
-fn make_config(home: &HomeId, data_dir: &Path, args: &CardArgs) -> Result<(), CommandError> {
+fn make_config(home: &HomeId, data_dir: &Path, args: &CardArgs) -> Result<Config, CommandError> {
     let path = data_dir.join(CONFIG_FILE);
     if !path.exists() {
         let text = config_text(home, args);
@@ -66,20 +68,25 @@ fn make_config(home: &HomeId, data_dir: &Path, args: &CardArgs) -> Result<(), Co
         );
         return Err(CommandError::config(message));
     }
-    refuse_other(&path, &config, args)
+    refuse_other(&path, &config, args)?;
+    Ok(config)
 }
 
 /// A configuration belongs to its owner once it is written: what is said again must be what it says.
 fn refuse_other(path: &Path, config: &Config, args: &CardArgs) -> Result<(), CommandError> {
     let meter = config.meter.as_ref();
-    let same_meter = |said: &Option<String>, of: fn(&MeterSettings) -> &String| {
-        said.as_ref().is_none_or(|said| meter.is_some_and(|meter| of(meter) == said))
-    };
+    let same_address = args.meter_address.as_ref().is_none_or(|said| {
+        meter.is_some_and(|meter| {
+            let usual = HostPort { host: said.clone(), port: meter.profile.bus().port };
+            meter.endpoint == Endpoint::Tcp(said.parse().unwrap_or(usual))
+        })
+    });
     // Without [meter] the profile stands on the card alone.
-    let profile = meter.and(args.meter_profile.clone());
+    let profile = meter.and(args.meter_profile.as_deref());
+    let same_profile = profile.is_none_or(|said| meter.is_some_and(|meter| meter.profile.name() == said));
     let other = [
-        (same_meter(&args.meter_address, |meter| &meter.address), "--meter-address", "[meter] address"),
-        (same_meter(&profile, |meter| &meter.profile), "--meter-profile", "[meter] profile"),
+        (same_address, "--meter-address", "[meter] address"),
+        (same_profile, "--meter-profile", "[meter] profile"),
         (args.api_listen.is_none_or(|said| said == config.api.listen), "--api-listen", "[api] listen"),
     ];
     match other.into_iter().find(|(same, ..)| !same) {
@@ -105,12 +112,8 @@ fn config_text(home: &HomeId, args: &CardArgs) -> String {
     }
     if let Some(address) = &args.meter_address {
         let profile = args.meter_profile.as_deref().unwrap_or(PROFILE);
-        let sample = "#[meter]\n#address = \"192.168.1.20:502\"\n#unit = 1\n#profile = \"eastron-sdm630\"\n#timeout_ms = 1000\n";
-        let section = format!(
-            "[meter]\naddress = {}\nunit = 1\nprofile = {}\ntimeout_ms = 1000\n",
-            quoted(address),
-            quoted(profile)
-        );
+        let sample = "#[meter]\n#address = \"192.168.1.20:502\"\n#unit = 1\n#profile = \"eastron-sdm630\"\n#timeout_ms = 500\n";
+        let section = format!("[meter]\naddress = {}\nprofile = {}\n", quoted(address), quoted(profile));
         text = text.replace(sample, &section);
     }
     text
@@ -125,7 +128,7 @@ fn tcp_port(address: &Multiaddr) -> Option<u16> {
 
 /// Writes the card anew from the keys; what was said in an earlier run and is not said now stays.
 fn make_card(
-    home: &HomeId,
+    config: &Config,
     data_dir: &Path,
     args: &CardArgs,
     identity: &Identity,
@@ -134,8 +137,8 @@ fn make_card(
     let earlier = if path.exists() { Some(JoinCard::load(&path)?) } else { None };
     let said = args.meter_profile.as_deref();
     let profile = said.or(earlier.as_ref().map(|card| card.meter.profile.as_str())).unwrap_or(PROFILE);
-    let profile = find_profile(profile)?;
-    let mut card = JoinCard::new(home, identity, profile);
+    let profile = find_profile(&config.catalog, profile)?;
+    let mut card = JoinCard::new(&config.home, identity, &profile);
     if let Some(earlier) = earlier {
         (card.owner, card.node, card.peer) = (earlier.owner, earlier.node, earlier.peer);
         card.meter.serial = earlier.meter.serial;
@@ -147,7 +150,7 @@ fn make_card(
         card.node = Some(node.to_string());
     }
     if let Some(serial) = &args.meter_serial {
-        card.meter = CardMeter::of(profile, Some(serial));
+        card.meter = CardMeter::of(&profile, Some(serial));
     }
     if let Some(address) = &args.address {
         card.set_address(address, &identity.keys().network)?;
@@ -156,10 +159,12 @@ fn make_card(
     Ok(card)
 }
 
-fn find_profile(name: &str) -> Result<&'static meter::Profile, CommandError> {
-    meter::Profile::by_name(name).ok_or_else(|| {
-        let known: Vec<&str> = meter::Profile::builtin().iter().map(meter::Profile::name).collect();
-        CommandError::config(format!("there is no meter profile {name:?}; profiles are {}", known.join(", ")))
+fn find_profile(catalog: &meter::Catalog, name: &str) -> Result<Arc<meter::Profile>, CommandError> {
+    catalog.get(name).ok_or_else(|| {
+        let meant = catalog.nearest(name).map(|name| format!("did you mean {name:?}? ")).unwrap_or_default();
+        CommandError::config(format!(
+            "there is no meter profile {name:?}; {meant}`commonwatt meter profiles` lists them"
+        ))
     })
 }
 

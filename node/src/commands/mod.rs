@@ -8,9 +8,8 @@ mod init;
 mod join;
 mod join_card;
 mod ledger;
+pub mod meter;
 pub mod out;
-#[path = "meter/register.rs"]
-pub mod register;
 mod run;
 mod status;
 
@@ -97,6 +96,7 @@ pub fn dispatch(cli: Cli) -> Result<Exit, CommandError> {
         Command::Check(args) => Ok(check::check(&args, output)),
         Command::Status(args) => block_on(status::status(args, output))?,
         Command::Tui(args) => console(args),
+        Command::Meter(command) => meter::meter(command, output),
         Command::Ledger(LedgerCommand::Verify(args)) => ledger::verify(&args, output),
         Command::Clear(args) => case::clear(&args),
         Command::Match(args) => case::match_neighbours(&args),

@@ -159,6 +159,25 @@ impl<'a> Section<'a> {
         default
     }
 
+    /// The integer `key`, which must lie in `range`, if it is there.
+    pub fn ask_within<T>(&self, key: &'static str, range: RangeInclusive<T>) -> Option<T>
+    where
+        T: FromToml + PartialOrd + Display + Copy,
+    {
+        // The default only stands in beside a fault, and then nothing of the document counts.
+        if !self.has(key) {
+            self.asked.borrow_mut().push(key);
+            return None;
+        }
+        Some(self.within(key, *range.start(), range))
+    }
+
+    /// True if there is such a key.
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
     /// The elements of the array `key`; none where it is absent.
     pub fn list<T: FromToml>(&self, key: &'static str) -> Option<Vec<T>> {
         let value = self.ask(key)?;

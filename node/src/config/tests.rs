@@ -1,6 +1,7 @@
 //! Every file in `tests/config/valid_configs` loads; every one in `invalid_configs` gives the report beside it.
 
 use std::fs;
+use std::time::Duration;
 
 use super::document::Document;
 use super::report::Report;
@@ -71,7 +72,11 @@ fn the_sample_loads_and_its_comments_too() {
         .collect();
     let full = read(&uncommented).unwrap();
     assert_eq!(full.consensus, ConsensusSettings::default(), "what is commented out shows the defaults");
-    assert_eq!(full.meter.unwrap().timeout_ms, 1000);
+    assert_eq!(full.meter.unwrap().timeout, Duration::from_millis(500));
+    assert_eq!(full.meters[0].name, "roof");
+    assert_eq!(full.pv, Some(PvSettings { peak_w: 8_000, storage: false }));
+    assert_eq!(full.location.map(|it| (it.latitude, it.longitude)), Some((31.23, 121.47)));
+    assert_eq!(full.share.map(|share| share.listen.to_string()), Some("127.0.0.1:1502".to_owned()));
     assert_eq!(full.root_meter.unwrap().key_file, Path::new("/etc/commonwatt/root-meter.key"));
 }
 
@@ -81,7 +86,8 @@ fn what_is_left_out_has_the_documented_default() {
     assert_eq!(config.genesis, Path::new("/etc/commonwatt/genesis.toml"));
     assert_eq!(config.api.listen.to_string(), "127.0.0.1:8480");
     assert_eq!(config.network.listen, [any_address(8470)]);
-    assert_eq!((config.meter, config.log_level.as_str()), (None, "info"));
+    assert!(config.meter.is_none() && config.meters.is_empty() && config.share.is_none());
+    assert_eq!(config.log_level, "info");
 }
 
 #[test]
@@ -130,4 +136,90 @@ fn deep_nesting_and_control_characters_are_reported_harmlessly() {
     let text = "home = \"h001\"\ndata_dir = \"d\"\n\"\\u001b[2J\" = 1\n[log]\nlevel = \"\\u001b[31m\"\n";
     let printed = read(text).unwrap_err().to_string();
     assert!(!printed.contains('\u{1b}'), "a file must not steer the terminal: {printed:?}");
+}
+
+const HOME: &str = "home = \"h001\"\ndata_dir = \"d\"\n";
+
+fn meter_of(section: &str) -> MeterSettings {
+    read(&format!("{HOME}[meter]\n{section}")).unwrap().meter.unwrap()
+}
+
+#[test]
+fn a_meter_is_reached_as_its_section_says_and_else_as_is_usual_for_the_device() {
+    let sdm = "profile = \"eastron-sdm630\"\n";
+    let at = |text: &str| meter_of(&format!("{sdm}{text}")).endpoint.to_string();
+    assert_eq!(at("address = \"meter.lan\""), "meter.lan:502");
+    assert_eq!(at("address = \"[fe80::1]:1502\"\ntransport = \"tcp\""), "[fe80::1]:1502");
+    assert_eq!(at("address = \"10.0.0.7:8899\"\ntransport = \"rtu-tcp\""), "10.0.0.7:8899 (RTU over TCP)");
+    assert_eq!(at("device = \"/dev/ttyUSB0\""), "/dev/ttyUSB0 (9600 8N1)");
+    let line =
+        "device = \"/dev/ttyUSB0\"\ntransport = \"serial\"\nbaud = 19200\nparity = \"even\"\nstop_bits = 1";
+    assert_eq!(at(line), "/dev/ttyUSB0 (19200 8E1)");
+    let huawei = meter_of("address = \"inverter.lan\"\nprofile = \"huawei-sun2000-meter\"\n");
+    assert!(huawei.bus().connect_delay >= Duration::from_secs(1) && huawei.timeout >= Duration::from_secs(1));
+}
+
+#[test]
+fn a_model_without_a_serial_register_takes_the_number_on_its_nameplate() {
+    let meter = meter_of("address = \"meter.lan\"\nprofile = \"eastron-sdm72d-m\"\nserial = \"1234567\"\n");
+    assert_eq!(meter.meter().nameplate.unwrap().as_str(), "1234567");
+}
+
+#[test]
+fn a_profile_of_the_users_folder_can_be_named_and_a_bad_one_is_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let own = meter::Profile::by_name("abb-b23").unwrap();
+    let text = include_str!("../../../meter/profiles/abb-b23.toml");
+    fs::write(dir.path().join("mine.toml"), text.replacen(own.name(), "my-meter", 1)).unwrap();
+    let config = format!(
+        "{HOME}profiles = {:?}\n[meter]\naddress = \"m\"\nprofile = \"my-meter\"\n",
+        dir.path().display().to_string()
+    );
+    assert_eq!(read(&config).unwrap().meter.unwrap().profile.name(), "my-meter");
+    fs::write(dir.path().join("bad.toml"), "name = 1").unwrap();
+    let report = read(&config).unwrap_err().to_string();
+    for part in ["`profiles` cannot be used", "bad.toml", "`commonwatt meter check FILE`"] {
+        assert!(report.contains(part), "{part:?} is not in\n{report}");
+    }
+}
+
+#[test]
+fn sharing_beyond_this_machine_is_warned_of() {
+    let text = format!(
+        "{HOME}[meter]\naddress = \"m\"\nprofile = \"abb-b23\"\n[share]\nlisten = \"0.0.0.0:1502\"\n"
+    );
+    let warnings = read(&text).unwrap().warnings();
+    assert!(warnings[0].contains("Modbus has no password"), "{warnings:?}");
+    assert!(!read(&text.replace("0.0.0.0", "127.0.0.1")).unwrap().warnings()[0].contains("password"));
+}
+
+#[test]
+fn the_place_is_missed_where_exports_are_held_against_the_sun_and_nowhere_else() {
+    let pv = format!("{HOME}[pv]\npeak_w = 5000\n");
+    let warns = |text: &str| read(text).unwrap().warnings().iter().any(|it| it.contains("against the sun"));
+    assert!(!warns(&pv), "a home with panels does not judge its own export");
+    let root = format!("{pv}[root_meter]\naddress = \"m\"\nprofile = \"abb-b23\"\nkey_file = \"root.key\"\n");
+    assert!(warns(&root));
+    assert!(!warns(&format!("{root}[location]\nlatitude = 31.23\nlongitude = 121.47\n")));
+}
+
+#[test]
+fn a_peak_power_that_the_ledger_would_refuse_is_refused_here() {
+    let of = |peak_w: u32| read(&format!("{HOME}[pv]\npeak_w = {peak_w}\n"));
+    assert_eq!(of(ledger::PEAK_W_MAX).unwrap().pv.map(|pv| pv.peak_w), Some(ledger::PEAK_W_MAX));
+    let report = of(ledger::PEAK_W_MAX + 1).unwrap_err().to_string();
+    assert!(report.contains("expected 1 to 1000000 W"), "{report}");
+}
+
+#[test]
+fn a_further_meter_cannot_take_the_name_under_which_another_is_shown_or_called() {
+    let named = |name: &str| {
+        let meter = "address = \"m\"\nprofile = \"abb-b23\"";
+        read(&format!("{HOME}[[meters]]\nrole = \"pv\"\nname = \"{name}\"\n{meter}\n"))
+    };
+    for name in ["grid", "meter", "root_meter"] {
+        let report = named(name).unwrap_err().to_string();
+        assert!(report.contains("choose another name"), "{report}");
+    }
+    assert_eq!(named("grid-2").unwrap().meters[0].name, "grid-2");
 }

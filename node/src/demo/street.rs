@@ -13,7 +13,7 @@ use ledger::{
 };
 use market::SupplierLeg;
 use meter::simulator::SimulatedMeter;
-use meter::{MeterConfig, Profile};
+use meter::{BusConfig, Endpoint, MeterConfig, Profile};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -24,7 +24,7 @@ use crate::clock::HeldClock;
 use crate::config::{ApiSettings, ConsensusSettings};
 use crate::engine::Progress;
 use crate::identity::Identity;
-use crate::run::{NodeSetup, RootMeterSetup, RunningNode, start};
+use crate::run::{MeterSetup, NodeSetup, RootMeterSetup, RunningNode, start};
 use crate::store::export;
 
 /// What each home paid in before the day began: 1 000 CNY, ample for a day of any home on this street.
@@ -116,13 +116,15 @@ impl Simulated {
     }
 
     fn config(&self) -> MeterConfig {
-        MeterConfig { address: self.address, unit: 1, profile: demo_profile(), timeout: METER_TIMEOUT }
+        let profile = demo_profile();
+        let bus = BusConfig { timeout: METER_TIMEOUT, ..BusConfig::new(Endpoint::Tcp(self.address.into())) };
+        MeterConfig { bus, unit: 1, profile, nameplate: None }
     }
 }
 
 /// The simulator speaks the SDM630's registers.
-fn demo_profile() -> &'static Profile {
-    &Profile::builtin()[0]
+fn demo_profile() -> Arc<Profile> {
+    Arc::clone(&Profile::builtin()[0])
 }
 
 /// What a home needs before its node can start.
@@ -227,7 +229,7 @@ impl Street {
                 listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
                 ..ApiSettings::default()
             },
-            meter: Some(meter.config()),
+            meters: MeterSetup { meter: Some(meter.config()), ..MeterSetup::default() },
             root_meter: (position == 0).then_some(root),
             consensus: ConsensusSettings { min_block_interval_ms: BLOCK_INTERVAL_MS, ..Default::default() },
             started,

@@ -16,7 +16,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use tokio::sync::Semaphore;
 
-pub use assurance::{assurance, assurance_level, meter};
+pub use assurance::{Standing, assurance, meter, standing};
 
 /// How many questions are answered at once; the rest waits its turn.
 const CONNECTIONS: usize = 3;

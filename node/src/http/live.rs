@@ -10,14 +10,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use api::{
-    BlockRow, Event, Finality, LiveInterval, Member, MeterCondition, MeterStatus, NumberedEvent, Peer, Power,
-    SCHEMA_VERSION, Status, Time,
+    BlockRow, Event, Finality, Flows, LiveInterval, Member, MeterRow, MeterStatus, Meters, NumberedEvent,
+    Peer, Power, SCHEMA_VERSION, Status, Time,
 };
 use energy::{HomeId, Interval, Mtu, Timestamp};
 use tokio::sync::broadcast;
 
 /// How many blocks the finality figures are about.
 const FINALITY_BLOCKS: usize = 100;
+
+/// Power older than this is not shown as present (meter research, section 4: offline after 60 s).
+const POWER_STALE_MS: u64 = 60_000;
 
 /// How many events are kept for a listener that comes back: at one block a second, about four minutes.
 const EVENTS_KEPT: usize = 256;
@@ -87,6 +90,8 @@ struct State {
     finality_ms: VecDeque<u64>,
     power: Option<(i64, Instant)>,
     meter: MeterStatus,
+    meters: Vec<(MeterRow, Option<Instant>)>,
+    flows: Result<Flows, String>,
     peers: Vec<Peer>,
     role: Role,
     claim_n: i64,
@@ -109,6 +114,8 @@ impl Live {
             finality_ms: VecDeque::new(),
             power: None,
             meter: MeterStatus::default(),
+            meters: Vec::new(),
+            flows: Err("no meter was read yet".to_owned()),
             peers: Vec::new(),
             role: Role { syncing: true, ..Role::default() },
             claim_n: 0,
@@ -150,17 +157,35 @@ impl Live {
         }
     }
 
-    /// The meter answered just now, beside the boundaries: it is neither starting nor silent any more.
-    pub fn meter_answers(&self) {
-        let mut state = self.lock();
-        if matches!(state.meter.state, MeterCondition::Starting | MeterCondition::Silent) {
-            state.meter = MeterStatus { state: MeterCondition::Good, detail: String::new() };
-        }
-    }
-
     /// How the meter does.
     pub fn set_meter(&self, meter: MeterStatus) {
         self.lock().meter = meter;
+    }
+
+    /// One meter of the home, by its name, as it stands; `read` is when its power was.
+    pub fn set_meter_row(&self, row: MeterRow, read: Option<Instant>) {
+        let mut state = self.lock();
+        match state.meters.iter_mut().find(|(known, _)| known.name == row.name) {
+            Some(known) => *known = (row, read),
+            None => state.meters.push((row, read)),
+        }
+    }
+
+    /// What flows where in the home, or why that is not known.
+    pub fn set_flows(&self, flows: Result<Flows, String>) {
+        self.lock().flows = flows;
+    }
+
+    /// The meters of the home. Power that is too old to be shown as present is left out.
+    #[must_use]
+    pub fn meters(&self) -> Meters {
+        let state = self.lock();
+        let items = state.meters.iter().map(|(row, read)| present(row, *read)).collect();
+        let (flows, flows_missing) = match &state.flows {
+            Ok(flows) => (Some(*flows), String::new()),
+            Err(why) => (None, why.clone()),
+        };
+        Meters { schema_version: SCHEMA_VERSION, items, flows, flows_missing }
     }
 
     /// The connected peers; who came and who went is published.
@@ -315,6 +340,13 @@ fn age_ms(at: Instant) -> u64 {
     u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
+/// A meter's row with the age of its power; without the power if that is not present any more.
+fn present(row: &MeterRow, read: Option<Instant>) -> MeterRow {
+    let age = read.map(age_ms);
+    let power_w = row.power_w.filter(|_| age.is_some_and(|age| age <= POWER_STALE_MS));
+    MeterRow { power_w, age_ms: age, ..row.clone() }
+}
+
 /// Percentiles by nearest rank: the smallest value that is not exceeded by the given share.
 fn finality(samples: &VecDeque<u64>) -> Option<Finality> {
     let mut sorted: Vec<u64> = samples.iter().copied().collect();
@@ -398,17 +430,17 @@ mod tests {
     }
 
     #[test]
-    fn a_meter_that_answers_again_is_not_called_silent() {
+    fn power_of_a_meter_that_went_silent_is_left_out_and_never_shown_as_present() {
         let live = live();
-        live.meter_answers();
-        assert_eq!(live.snapshot().meter.state, MeterCondition::Good);
-        live.set_meter(MeterStatus { state: MeterCondition::Silent, detail: "unplugged".to_owned() });
-        live.meter_answers();
-        assert_eq!(live.snapshot().meter, MeterStatus { state: MeterCondition::Good, detail: String::new() });
-        let uncertain = MeterStatus { state: MeterCondition::Uncertain, detail: "frozen".to_owned() };
-        live.set_meter(uncertain.clone());
-        live.meter_answers();
-        assert_eq!(live.snapshot().meter, uncertain, "an answer does not make values good");
+        let row = MeterRow { name: "pv".to_owned(), power_w: Some(4_200), ..MeterRow::default() };
+        live.set_meter_row(row.clone(), Some(Instant::now()));
+        assert_eq!(live.meters().items[0].power_w, Some(4_200));
+        let then = Instant::now().checked_sub(std::time::Duration::from_secs(61)).unwrap();
+        live.set_meter_row(row, Some(then));
+        let meters = live.meters();
+        assert_eq!((meters.items.len(), meters.items[0].power_w), (1, None));
+        assert!(meters.items[0].age_ms.unwrap() >= 61_000);
+        assert_eq!(meters.flows_missing, "no meter was read yet");
     }
 
     #[test]

@@ -94,6 +94,7 @@ pub fn router(state: HttpState) -> Router {
         .route("/assurance", get(routes::assurance))
         .route("/blocks", get(routes::blocks))
         .route("/peers", get(routes::peers))
+        .route("/meters", get(routes::meters))
         .route("/events", get(events::stream))
         .route("/entries", post(routes::submit))
         .route("/openapi.json", get(routes::openapi))

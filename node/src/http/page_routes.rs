@@ -131,11 +131,7 @@ async fn view(served: &Served, query: &PageQuery, language: Language) -> Result<
     let (bounds, today) = shown_day(served, query.day.as_deref()).await?;
     let home = served.state.home.to_string();
     let of_home = move |db: &rusqlite::Connection| {
-        Ok((
-            database::balance(db, &home)?,
-            database::meter(db, &home)?,
-            database::assurance_level(db, &home)?,
-        ))
+        Ok((database::balance(db, &home)?, database::meter(db, &home)?, database::standing(db, &home)?))
     };
     let (balance, meter, assurance) = served.database.ask(of_home).await?;
     let (claim_n, _) = served.state.live.obligations();
@@ -147,6 +143,7 @@ async fn view(served: &Served, query: &PageQuery, language: Language) -> Result<
         account: balance.map(|balance| (balance, claim_n)),
         meter,
         assurance,
+        flows: served.state.live.meters().flows,
         language,
         utc_offset_minutes: served.state.utc_offset_minutes,
         other_days: other_days(served, bounds, running),

@@ -236,6 +236,11 @@ pub(super) async fn peers(State(served): State<Served>) -> Json<Peers> {
     Json(Peers { schema_version: SCHEMA_VERSION, items: served.state.live.peers() })
 }
 
+/// `GET /api/v1/meters`
+pub(super) async fn meters(State(served): State<Served>) -> Json<api::Meters> {
+    Json(served.state.live.meters())
+}
+
 /// `POST /api/v1/entries`: whoever may sign is checked by the ledger; here only that it is an entry at all.
 pub(super) async fn submit(
     State(served): State<Served>,

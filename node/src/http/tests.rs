@@ -190,6 +190,24 @@ async fn what_was_stated_of_a_meter_is_not_said_of_the_one_that_replaced_it() {
 }
 
 #[tokio::test]
+async fn a_level_that_was_not_stated_for_three_settled_days_is_no_level() {
+    let node = Node::start().await;
+    let db = rusqlite::Connection::open(node.database()).unwrap();
+    let three_days = i64::try_from(ledger::SILENT_DAYS).unwrap() * 86_400_000;
+    let settle = "UPDATE interval SET start_ms = ?1 WHERE start_ms = (SELECT max(start_ms) FROM interval)";
+    db.execute(settle, [NOON_MS + three_days - 1]).unwrap();
+    assert_eq!(node.client().assurance().await.unwrap().level, 3);
+    db.execute(settle, [NOON_MS + three_days]).unwrap();
+    let own = node.client().assurance().await.unwrap();
+    assert_eq!((own.level, own.meaning.as_str()), (0, api::Assurance::NOT_LATELY));
+    assert_eq!(own.stated_at.unwrap().unix_ms(), NOON_MS.unsigned_abs(), "what was stated stays to be seen");
+    assert!(!own.findings.is_empty());
+    assert_eq!(own.homes_by_level, Some(vec![12, 0, 0, 0, 0]));
+    let page = node.page("/?lang=en").await.text().await.unwrap();
+    assert!(["level 0 of 4", "not stated lately", "as of 2016-06-13"].iter().all(|it| page.contains(it)));
+}
+
+#[tokio::test]
 async fn levels_are_counted_only_from_five_homes_up() {
     for (homes, counts) in [(4, None), (5, Some(vec![3, 0, 1, 1, 0]))] {
         let folder = tempfile::tempdir().unwrap();
@@ -209,10 +227,20 @@ async fn the_page_says_how_finely_the_meter_counts_and_how_far_it_is_believed() 
                 "counts in steps of 10 Wh",
                 "last reading: good",
                 "level 3 of 4",
+                "as of 2016-06-13",
                 "one more independent finding",
             ],
         ),
-        ("/?lang=zh-CN", ["计量步长 10 Wh", "最近读数：良好", "3 级（最高 4 级）", "另一项独立证据相符"]),
+        (
+            "/?lang=zh-CN",
+            [
+                "计量步长 10 Wh",
+                "最近读数：良好",
+                "3 级（最高 4 级）",
+                "评定截至 2016-06-13",
+                "另一项独立证据相符",
+            ],
+        ),
     ] {
         let page = node.page(path).await.text().await.unwrap();
         for word in words {
@@ -391,6 +419,37 @@ async fn power_without_a_value_is_a_dash_and_never_a_zero() {
     node.live.set_power(Some(-420), then);
     let stale = node.page("/today?lang=en").await.text().await.unwrap();
     assert!(!stale.contains("0.420 kW<") && stale.contains("power not known") && stale.contains("3 min ago"));
+}
+
+#[tokio::test]
+async fn what_flows_in_the_house_is_shown_only_where_several_meters_tell_it() {
+    let node = Node::start().await;
+    let page = async |tag| node.page(&format!("/today?lang={tag}")).await.text().await.unwrap();
+    let mut flows = api::Flows {
+        house_w: 3_200,
+        rest_w: 3_200,
+        grid_w: 3_200,
+        pv_w: None,
+        battery_w: None,
+        ev_w: None,
+        heat_pump_w: None,
+        window_ms: 0,
+    };
+    node.live.set_flows(Ok(flows));
+    assert!(
+        !page("en").await.contains("The house uses"),
+        "the meter at the connection point says that already"
+    );
+    (flows.grid_w, flows.pv_w, flows.battery_w) = (-1_000, Some(5_000), Some(-800));
+    node.live.set_flows(Ok(flows));
+    assert!(
+        page("en").await.contains("3.200 kW<span class=\"small\">solar 5.000 kW · battery takes 0.800 kW")
+    );
+    assert!(page("zh").await.contains("光伏 5.000 kW · 电池充电 0.800 kW"));
+    node.live.set_flows(Err("the pv meter roof was not read yet".to_owned()));
+    assert!(!page("en").await.contains("The house uses"), "a sum with a part missing is no sum");
+    let meters = node.client().meters().await.unwrap();
+    assert_eq!((meters.flows, meters.flows_missing.as_str()), (None, "the pv meter roof was not read yet"));
 }
 
 #[tokio::test]

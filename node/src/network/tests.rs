@@ -398,7 +398,8 @@ async fn messages_over_the_rate_are_dropped_and_counted() {
         assert!(start.elapsed() < PATIENCE, "{heard} heard, {:?}", b.handle.counters());
     }
     assert!(b.handle.counters().rate_dropped > 0);
-    assert!(heard >= PEER_MESSAGES_PER_SECOND, "{heard}: a second's burst is admitted");
+    // What made the connection counts as well.
+    assert!(heard + 10 >= PEER_MESSAGES_PER_SECOND, "{heard}: a second's burst is admitted");
     let (a, b) = (a.handle.counters(), b.handle.counters());
     assert_eq!((a.outbox_dropped, a.unacknowledged, b.inbox_dropped), (0, 0, 0));
 }

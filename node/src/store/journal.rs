@@ -10,7 +10,7 @@
 
 use std::path::{Path, PathBuf};
 
-use energy::Reading;
+use energy::{Reading, Timestamp};
 use ledger::codec::Decode;
 use ledger::{Body, Chain, EntryId, SignedEntry, Stream, VerifiedEntry, reading_hash};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
@@ -137,10 +137,21 @@ impl Journal {
     /// # Errors
     /// [`StoreError::Database`], also where it is damaged.
     pub fn last(&self) -> Result<Option<Reading>, StoreError> {
+        self.last_before(Timestamp::from_unix_ms(u64::MAX))
+    }
+
+    /// The last reading in this journal whose interval began before `time`.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`], also where it is damaged.
+    pub fn last_before(&self, time: Timestamp) -> Result<Option<Reading>, StoreError> {
         let sql = "SELECT bytes FROM entry JOIN reading ON reading.entry = entry.sequence
-                   ORDER BY reading.record_number DESC LIMIT 1";
-        let found =
-            self.connection.query_row(sql, [], |row| decoded(row, 0, SignedEntry::from_bytes)).optional();
+                   WHERE reading.interval_ms < ?1 ORDER BY reading.record_number DESC LIMIT 1";
+        let before = i64::try_from(time.unix_ms()).unwrap_or(i64::MAX);
+        let found = self
+            .connection
+            .query_row(sql, [before], |row| decoded(row, 0, SignedEntry::from_bytes))
+            .optional();
         let entry = found.map_err(StoreError::database(&self.path, "read the last reading"))?;
         Ok(entry.and_then(|entry| match &entry.unchecked().body {
             Body::Reading { reading, .. } => Some(reading.clone()),
@@ -247,7 +258,7 @@ fn store_reading(connection: &Connection, entry: &VerifiedEntry, reading: &Readi
 
 #[cfg(test)]
 mod tests {
-    use energy::{HomeId, Interval, Mtu, Timestamp};
+    use energy::{HomeId, Interval, Mtu};
     use ledger::{Entry, Hash32, PublicKey, Salt};
 
     use super::super::fixture::{self, READING, Street, key};
@@ -346,6 +357,39 @@ mod tests {
         let number = journal.next_number(Stream::Orders).unwrap();
         let (_folder, copy) = killed(&path);
         assert_eq!(open(&copy).next_number(Stream::Orders).unwrap(), number + 1);
+    }
+
+    /// What a power cut leaves of the journal when the tail of its log did not reach the card: cut off, or noise in the
+    /// sector that was being written. What was synced before is whole; [`Durability::Full`] syncs every record.
+    #[test]
+    fn a_power_cut_that_tears_the_last_write_leaves_a_whole_chain_that_goes_on() {
+        const SECTOR: usize = 512;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        let mut journal = open(&path);
+        let entries: Vec<_> = (0..12).map(|_| journal.append_reading(make).unwrap()).collect();
+        let log = std::fs::read(path.with_file_name("journal.db-wal")).unwrap();
+        let mut seen = std::collections::BTreeSet::new();
+        for written in (0..=log.len()).step_by(5 * SECTOR - 3) {
+            for noise in [false, true] {
+                let (_folder, copy) = killed(&path);
+                let mut torn = log[..written].to_vec();
+                if noise {
+                    let from = torn.len().saturating_sub(SECTOR);
+                    torn[from..].iter_mut().for_each(|byte| *byte ^= 0xA5);
+                }
+                std::fs::write(copy.with_file_name("journal.db-wal"), torn).unwrap();
+                let mut restarted = open(&copy);
+                let last = restarted.last().unwrap().map_or(0, |last| last.record_number);
+                seen.insert(last);
+                let next = restarted.append_reading(make).unwrap();
+                assert_eq!(record(&next).record_number, last + 1);
+                let before = entries[..usize::try_from(last).unwrap()].last();
+                let hash = before.map_or([0; 32], |entry| reading_hash(record(entry)));
+                assert_eq!(record(&next).previous_hash, hash);
+            }
+        }
+        assert_eq!(seen, (0..12).collect(), "every shorter chain was cut to");
     }
 
     #[test]

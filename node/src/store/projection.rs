@@ -429,11 +429,12 @@ fn evidence(executed: &Executed) -> Vec<Row> {
 
 fn assurances(executed: &Executed) -> Vec<Row> {
     let height = executed.block.header.height;
-    let statements =
-        executed.block.entries.iter().enumerate().filter_map(|(position, entry)| match &entry.entry().body {
-            Body::AssuranceStatement(statement) => Some((position, statement)),
-            _ => None,
-        });
+    let is_statement =
+        |entry: &ledger::VerifiedEntry| matches!(entry.entry().body, Body::AssuranceStatement(_));
+    let entries = executed.block.entries.iter().enumerate();
+    let positions = entries.filter(|(_, entry)| is_statement(entry)).map(|(position, _)| position);
+    // As booked, which may be less than the entry claims.
+    let statements = positions.zip(&executed.statements);
     let row = |position: usize, until: Interval, found: &MeterAssurance| {
         let home = text(found.home.as_str());
         let mut row = vec![home, number(until.end().unix_ms()), number(found.level)];

@@ -32,17 +32,27 @@ pub struct StoredReading {
     pub clock_quality: ClockQuality,
 }
 
-/// What a window holds.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Series {
-    /// Readings, by home and time; the root meter's first.
-    pub readings: Vec<StoredReading>,
-    /// Evidence, by home and time.
-    pub evidence: Vec<MeterEvidence>,
+/// One home's evidence of a day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredEvidence {
+    /// The interval in which it was put on the ledger.
+    pub given: Interval,
+    /// The evidence.
+    pub evidence: MeterEvidence,
 }
 
-/// Readings and evidence of the intervals from `from` to `until`, both included, from the ledger database at `db_path`.
-/// Reads the state of one instant, also beside a running node.
+/// One row of a window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SeriesRow {
+    /// A reading.
+    Reading(StoredReading),
+    /// A day's evidence.
+    Evidence(StoredEvidence),
+}
+
+/// Gives every reading and then all evidence of the intervals from `from` to `until`, both included, from the ledger
+/// database at `db_path` to `take`, one by one: each by home and time, the root meter's first. Reads the state of one
+/// instant, also beside a running node.
 ///
 /// # Errors
 /// [`StoreError`]: the database cannot be read, or is of another chain.
@@ -51,22 +61,23 @@ pub fn series(
     genesis: &Genesis,
     from: Interval,
     until: Interval,
-) -> Result<Series, StoreError> {
+    mut take: impl FnMut(SeriesRow),
+) -> Result<(), StoreError> {
     let chain = genesis.chain();
     let connection = database::open_read_only(db_path, &schema(&chain))?;
     let fault = |source| StoreError::database(db_path, "read the readings")(source);
     let connection = connection.unchecked_transaction().map_err(fault)?;
     let range = (from.start().unix_ms(), until.end().unix_ms());
-    let readings = readings(&connection, genesis.mtu, range).map_err(fault)?;
-    let evidence = evidence(&connection, genesis.mtu, range).map_err(fault)?;
-    Ok(Series { readings, evidence })
+    readings(&connection, genesis.mtu, range, |row| take(SeriesRow::Reading(row))).map_err(fault)?;
+    evidence(&connection, genesis.mtu, range, |row| take(SeriesRow::Evidence(row))).map_err(fault)
 }
 
 fn readings(
     connection: &Connection,
     mtu: Mtu,
     (from, to): (u64, u64),
-) -> rusqlite::Result<Vec<StoredReading>> {
+    mut take: impl FnMut(StoredReading),
+) -> rusqlite::Result<()> {
     let mut query = connection.prepare(
         "SELECT home, interval_ms, epoch, import_register_wh, export_register_wh, quantum_wh, quality, clock_quality
          FROM reading WHERE interval_ms >= ?1 AND interval_ms < ?2 ORDER BY home, interval_ms",
@@ -84,22 +95,25 @@ fn readings(
             clock_quality: word(row, 7, ClockQuality::from_word)?,
         })
     };
-    query.query_map((int(from)?, int(to)?), reading)?.collect()
+    query.query_map((int(from)?, int(to)?), reading)?.try_for_each(|row| row.map(&mut take))
 }
 
 fn evidence(
     connection: &Connection,
     mtu: Mtu,
     (from, to): (u64, u64),
-) -> rusqlite::Result<Vec<MeterEvidence>> {
+    mut take: impl FnMut(StoredEvidence),
+) -> rusqlite::Result<()> {
     let mut query = connection.prepare(
-        "SELECT home, from_ms, voltage_dv, pv_peak_w, pv_storage, inverter_permille FROM evidence
-         WHERE from_ms >= ?1 AND from_ms < ?2 ORDER BY home, from_ms",
+        "SELECT e.home, e.from_ms, e.voltage_dv, e.pv_peak_w, e.pv_storage, e.inverter_permille, b.time_ms
+         FROM evidence e JOIN block b ON b.height = e.height
+         WHERE e.from_ms >= ?1 AND e.from_ms < ?2 ORDER BY e.home, e.from_ms",
     )?;
     let evidence = |row: &Row<'_>| {
         let voltages = row.get_ref(2)?.as_blob()?.chunks_exact(2);
         let pv = optional::<u32>(row, 3)?.zip(optional::<bool>(row, 4)?);
-        Ok(MeterEvidence {
+        let given = interval(row, 6, mtu)?;
+        let evidence = MeterEvidence {
             home: home_of(&row.get::<_, String>(0)?)?,
             from: interval(row, 1, mtu)?,
             voltage_dv: voltages
@@ -107,9 +121,10 @@ fn evidence(
                 .collect(),
             pv: pv.map(|(peak_w, storage)| PvDeclaration { peak_w, storage }),
             inverter_permille: row.get(5)?,
-        })
+        };
+        Ok(StoredEvidence { given, evidence })
     };
-    query.query_map((int(from)?, int(to)?), evidence)?.collect()
+    query.query_map((int(from)?, int(to)?), evidence)?.try_for_each(|row| row.map(&mut take))
 }
 
 fn optional<T: FromSql>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>> {
@@ -146,12 +161,21 @@ mod tests {
         let mut db = LedgerDb::open(&path, Durability::Normal, &street.genesis, &home(1)).unwrap();
         store(&mut db, &blocks);
         let first = first_interval();
-        let window = series(&path, &street.genesis, first, first.next()).unwrap();
+        let window = |from: Interval, until: Interval| {
+            let (mut readings, mut evidence) = (Vec::new(), Vec::new());
+            let take = |row| match row {
+                SeriesRow::Reading(row) => readings.push(row),
+                SeriesRow::Evidence(row) => evidence.push(row),
+            };
+            series(&path, &street.genesis, from, until, take).unwrap();
+            (readings, evidence)
+        };
+        let (readings, evidence) = window(first, first.next());
         let taken = blocks.iter().flat_map(|(executed, _)| &executed.readings);
         let inside = taken.filter(|reading| (first..=first.next()).contains(&reading.interval)).count();
-        assert_eq!((inside, window.readings.len()), (10, 10), "five meters in two intervals");
-        assert!(window.readings[..2].iter().all(|reading| reading.home.is_none()));
-        for reading in &window.readings {
+        assert_eq!((inside, readings.len()), (10, 10), "five meters in two intervals");
+        assert!(readings[..2].iter().all(|reading| reading.home.is_none()));
+        for reading in &readings {
             let of = |record: &&ledger::ReadingRecord| {
                 record.home == reading.home && record.interval == reading.interval
             };
@@ -160,11 +184,12 @@ mod tests {
             assert_eq!((reading.quantum, reading.epoch), (record.quantum, record.epoch));
             assert_eq!((reading.quality, reading.clock_quality), (record.quality, record.clock_quality));
         }
-        let [evidence] = &window.evidence[..] else { panic!("{:?}", window.evidence) };
+        let [StoredEvidence { given, evidence }] = &evidence[..] else { panic!("{evidence:?}") };
+        assert_eq!(*given, first.next(), "on the ledger once its interval was over");
         assert_eq!((&evidence.home, evidence.from), (&home(2), first));
         assert_eq!(evidence.voltage_dv, [2_310]);
         assert_eq!(evidence.pv, Some(PvDeclaration { peak_w: 5_000, storage: false }));
-        let later = series(&path, &street.genesis, first.next(), first.next()).unwrap();
-        assert_eq!((later.readings.len(), later.evidence.len()), (5, 0));
+        let (readings, evidence) = window(first.next(), first.next());
+        assert_eq!((readings.len(), evidence.len()), (5, 0));
     }
 }

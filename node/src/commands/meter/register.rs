@@ -318,12 +318,40 @@ impl Registration {
         }
     }
 
-    /// The epoch on the ledger, as the node that serves `member` sees it; `None` if it serves another home.
-    fn epoch_in(&self, member: &Member) -> Option<u32> {
+    /// The meter on the ledger, as the node that serves `member` sees it; `None` if it serves another home.
+    fn standing<'a>(&self, member: &'a Member) -> Option<&'a RegisteredMeter> {
         match &self.home {
-            None => member.root_meter.as_ref().map(|meter| meter.epoch),
-            Some(home) => (home.as_str() == member.home).then_some(member.meter.epoch),
+            None => member.root_meter.as_ref(),
+            Some(home) => (home.as_str() == member.home).then_some(&member.meter),
         }
+    }
+
+    /// True if `standing` is the meter registered here.
+    fn is(&self, standing: &RegisteredMeter) -> bool {
+        let MeterRegistration { serial, epoch, profile_hash, quantum } = &self.meter;
+        let RegisteredMeter { serial: its_serial, epoch: its_epoch, quantum_wh, profile_hash: its_hash } =
+            standing;
+        serial.as_str() == its_serial
+            && epoch == its_epoch
+            && quantum.get() == *quantum_wh
+            && hex::encode(profile_hash) == its_hash.to_ascii_lowercase()
+    }
+
+    /// Why the ledger cannot take it any more, if `standing` is there.
+    fn overtaken(&self, standing: &RegisteredMeter) -> Option<CommandError> {
+        let RegisteredMeter { serial, epoch, .. } = standing;
+        (*epoch >= self.meter.epoch).then(|| {
+            let what = if self.is(standing) {
+                "this very meter is registered"
+            } else {
+                "another registration stands"
+            };
+            CommandError::failed(format!(
+                "epoch {} is taken: {what} (serial {serial}, epoch {epoch}); if it is not right, make a new \
+                 registration, which takes the next epoch",
+                self.meter.epoch
+            ))
+        })
     }
 }
 
@@ -341,6 +369,11 @@ async fn hand_in(
         ))
     })?;
     let client = client(args)?;
+    let member = client.member().await.map_err(|error| status::refused(&error))?;
+    if let Some(error) = registration.standing(&member).and_then(|standing| registration.overtaken(standing))
+    {
+        return Err(error);
+    }
     client.submit(verified.bytes().to_vec()).await.map_err(|error| status::refused(&error))?;
     let ended = wait(&client, &registration, Duration::from_secs(args.wait)).await?;
     print(&registration, Some(ended), output);
@@ -377,11 +410,14 @@ async fn wait(client: &Client, registration: &Registration, limit: Duration) -> 
     let started = Instant::now();
     loop {
         let member = client.member().await.map_err(|error| status::refused(&error))?;
-        match registration.epoch_in(&member) {
-            None => return Ok(Ended::Unseen),
-            Some(epoch) if epoch >= registration.meter.epoch => return Ok(Ended::Final),
-            Some(_) if started.elapsed() >= limit => return Ok(Ended::Waiting),
-            Some(_) => tokio::time::sleep(ASK_EVERY).await,
+        let Some(standing) = registration.standing(&member) else { return Ok(Ended::Unseen) };
+        if registration.is(standing) {
+            return Ok(Ended::Final);
+        }
+        match registration.overtaken(standing) {
+            Some(error) => return Err(error),
+            None if started.elapsed() >= limit => return Ok(Ended::Waiting),
+            None => tokio::time::sleep(ASK_EVERY).await,
         }
     }
 }

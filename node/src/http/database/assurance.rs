@@ -1,8 +1,9 @@
 //! How far the home's meter can be believed, and how many homes stand at which level.
 
 use api::{Assurance, Evidence, Finding, FindingKind, MeterFacts, SCHEMA_VERSION, Time, Verdict};
+use ledger::SILENT_DAYS;
 use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{count, readings, time};
 
@@ -12,19 +13,44 @@ const IN_FORCE: &str = "FROM assurance a
       AND NOT EXISTS (SELECT 1 FROM entry e WHERE e.kind = 'meter-registration' AND e.home = a.home
                       AND (e.height, e.position) > (a.height, a.position))";
 
+/// True while what was settled last is no more than so many days younger than the statement: the ledger's rule of levels.
+const LATELY: &str = "coalesce((SELECT max(start_ms) FROM interval) < a.until_ms + ?1, 1)";
+
+/// How long a statement counts, ms.
+fn silent_ms() -> i64 {
+    i64::try_from(SILENT_DAYS).unwrap_or(i64::MAX).saturating_mul(86_400_000)
+}
+
+/// A home's level, and until when its meter was looked at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// The level in force.
+    pub level: u8,
+    /// End of the last interval that was looked at; `None` where nothing was stated about the present meter.
+    pub stated_at: Option<Time>,
+    /// What was stated is too old to count.
+    pub is_old: bool,
+}
+
+impl Stated {
+    fn standing(&self) -> Standing {
+        let level = if self.is_old { 0 } else { self.level };
+        Standing { level, stated_at: Some(self.at), is_old: self.is_old }
+    }
+}
+
 /// The assurance of `home`; of the others only how many stand at which level.
 pub fn assurance(connection: &Connection, home: &str) -> rusqlite::Result<Assurance> {
     let stated = stated(connection, home)?;
-    let level = stated.as_ref().map_or(0, |stated| stated.level);
-    let (stated_at, findings) =
-        stated.map_or((None, Vec::new()), |stated| (Some(stated.at), stated.findings));
+    let Standing { level, stated_at, is_old } = stated.as_ref().map(Stated::standing).unwrap_or_default();
+    let meaning = if is_old { Assurance::NOT_LATELY } else { Assurance::meaning_of(level) };
     let document = Assurance {
         schema_version: SCHEMA_VERSION,
         home: home.to_owned(),
         level,
-        meaning: Assurance::meaning_of(level).to_owned(),
+        meaning: meaning.to_owned(),
         stated_at,
-        findings,
+        findings: stated.map_or_else(Vec::new, |stated| stated.findings),
         evidence: evidence(connection, home)?,
         meter: meter(connection, home)?,
         homes_by_level: Some(homes_by_level(connection)?),
@@ -35,20 +61,26 @@ pub fn assurance(connection: &Connection, home: &str) -> rusqlite::Result<Assura
 struct Stated {
     at: Time,
     level: u8,
+    is_old: bool,
     findings: Vec<Finding>,
 }
 
 fn stated(connection: &Connection, home: &str) -> rusqlite::Result<Option<Stated>> {
     let mut query = connection.prepare_cached(&format!(
         "SELECT a.until_ms, a.level, a.transformer, a.transformer_figure, a.pv, a.pv_figure, a.inverter,
-           a.inverter_figure, a.voltage, a.voltage_figure {IN_FORCE} AND a.home = ?1"
+           a.inverter_figure, a.voltage, a.voltage_figure, NOT {LATELY} {IN_FORCE} AND a.home = ?2"
     ))?;
     let stated = |row: &Row<'_>| {
         let findings = FindingKind::ALL.into_iter().enumerate();
         let findings = findings.map(|(place, kind)| finding(row, 2 + 2 * place, kind));
-        Ok(Stated { at: time(row, 0)?, level: row.get(1)?, findings: findings.collect::<Result<_, _>>()? })
+        Ok(Stated {
+            at: time(row, 0)?,
+            level: row.get(1)?,
+            is_old: row.get(10)?,
+            findings: findings.collect::<Result<_, _>>()?,
+        })
     };
-    query.query_row([home], stated).optional()
+    query.query_row(params![silent_ms(), home], stated).optional()
 }
 
 fn finding(row: &Row<'_>, column: usize, kind: FindingKind) -> rusqlite::Result<Finding> {
@@ -96,18 +128,19 @@ pub fn meter(connection: &Connection, home: &str) -> rusqlite::Result<Option<Met
 }
 
 /// The home's level alone.
-pub fn assurance_level(connection: &Connection, home: &str) -> rusqlite::Result<u8> {
-    Ok(stated(connection, home)?.map_or(0, |stated| stated.level))
+pub fn standing(connection: &Connection, home: &str) -> rusqlite::Result<Standing> {
+    Ok(stated(connection, home)?.as_ref().map(Stated::standing).unwrap_or_default())
 }
 
 /// Homes at levels 0 to 4; a home of which nothing was stated stands at 0.
 fn homes_by_level(connection: &Connection) -> rusqlite::Result<Vec<u32>> {
     let sql = "SELECT count(*) FROM account WHERE name >= 'home:' AND name < 'home;'";
     let homes = connection.prepare_cached(sql)?.query_row([], |row| count(row, 0))?;
-    let mut query = connection
-        .prepare_cached(&format!("SELECT a.level, count(*) {IN_FORCE} AND a.level > 0 GROUP BY a.level"))?;
+    let mut query = connection.prepare_cached(&format!(
+        "SELECT a.level, count(*) {IN_FORCE} AND a.level > 0 AND {LATELY} GROUP BY a.level"
+    ))?;
     let mut levels = [u32::try_from(homes).unwrap_or(u32::MAX), 0, 0, 0, 0];
-    for row in query.query_map([], |row| Ok((row.get::<_, u8>(0)?, row.get::<_, u32>(1)?)))? {
+    for row in query.query_map([silent_ms()], |row| Ok((row.get::<_, u8>(0)?, row.get::<_, u32>(1)?)))? {
         let (level, homes) = row?;
         let [none, stated @ ..] = &mut levels;
         if let Some(place) = usize::from(level).checked_sub(1).and_then(|place| stated.get_mut(place)) {

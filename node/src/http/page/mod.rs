@@ -4,7 +4,8 @@ mod chart;
 mod figures;
 mod text;
 
-use api::{Latest, Line, LineKind, MeterCondition, MeterFacts, SeriesPoint, Status, Today};
+use super::database::Standing;
+use api::{Flows, Latest, Line, LineKind, MeterCondition, MeterFacts, SeriesPoint, Status, Today};
 use maud::{DOCTYPE, Markup, html};
 
 pub use figures::date;
@@ -27,8 +28,10 @@ pub struct View {
     pub account: Option<(i64, i64)>,
     /// The meter at its newest reading on the ledger.
     pub meter: Option<MeterFacts>,
-    /// How far it can be believed, 0 to 4.
-    pub assurance: u8,
+    /// How far it can be believed.
+    pub assurance: Standing,
+    /// What flows where in the home now, if its meters tell.
+    pub flows: Option<Flows>,
     /// The language.
     pub language: Language,
     /// What clocks show at the home, relative to UTC.
@@ -321,6 +324,7 @@ fn state(view: &View, texts: &Texts) -> Markup {
         section.card {
             dl.state {
                 (power(view, texts))
+                (house(view, texts))
                 (meter(view, texts))
                 div {
                     dt { (texts.account) }
@@ -383,6 +387,29 @@ fn power(view: &View, texts: &Texts) -> Markup {
     }
 }
 
+/// What the house uses and where it comes from; only with more meters than the one at the connection point.
+fn house(view: &View, texts: &Texts) -> Markup {
+    let Some(flows) = view.flows else { return html! {} };
+    let kw = |w: i64| format!("{} kW", figures::kwh_exact(w.unsigned_abs()));
+    let battery = if flows.battery_w < Some(0) { texts.battery_takes } else { texts.battery_gives };
+    let parts = [
+        (texts.solar, flows.pv_w),
+        (battery, flows.battery_w),
+        (texts.car, flows.ev_w),
+        (texts.heat_pump, flows.heat_pump_w),
+    ];
+    let parts: Vec<String> = parts.iter().filter_map(|(text, w)| w.map(|w| fill(text, &[&kw(w)]))).collect();
+    if parts.is_empty() {
+        return html! {};
+    }
+    html! {
+        div {
+            dt { (texts.house_uses) }
+            dd { (kw(flows.house_w)) span.small { (parts.join(" · ")) } }
+        }
+    }
+}
+
 /// How the meter does, how finely it counts, how good its newest reading is, and what stands behind it.
 fn meter(view: &View, texts: &Texts) -> Markup {
     html! {
@@ -402,8 +429,14 @@ fn meter(view: &View, texts: &Texts) -> Markup {
         div {
             dt { (texts.assurance) }
             dd {
-                (fill(texts.assurance_level, &[&view.assurance.to_string()]))
-                span.small { (assurance(view.assurance, texts)) }
+                (fill(texts.assurance_level, &[&view.assurance.level.to_string()]))
+                span.small {
+                    (assurance(view.assurance, texts))
+                    @if let Some(until) = view.assurance.stated_at {
+                        " · "
+                        (fill(texts.assurance_until, &[&date(until.0, view.utc_offset_minutes)]))
+                    }
+                }
             }
         }
     }
@@ -419,8 +452,9 @@ fn quality<'a>(word: &'a str, texts: &'a Texts) -> &'a str {
     }
 }
 
-const fn assurance(level: u8, texts: &Texts) -> &'static str {
-    match level {
+const fn assurance(standing: Standing, texts: &Texts) -> &'static str {
+    match standing.level {
+        _ if standing.is_old => texts.assurance_old,
         0 => texts.assurance_0,
         1 => texts.assurance_1,
         2 => texts.assurance_2,

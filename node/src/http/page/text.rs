@@ -138,6 +138,12 @@ catalogue! {
     age_seconds: "{0} 秒前", "{0} s ago";
     age_minutes: "{0} 分钟前", "{0} min ago";
     age_never: "还没有读到", "not read yet";
+    house_uses: "家里用电", "The house uses";
+    solar: "光伏 {0}", "solar {0}";
+    battery_gives: "电池放电 {0}", "battery gives {0}";
+    battery_takes: "电池充电 {0}", "battery takes {0}";
+    car: "汽车 {0}", "car {0}";
+    heat_pump: "热泵 {0}", "heat pump {0}";
     meter: "电表", "Meter";
     meter_good: "正常", "good";
     meter_uncertain: "读数存疑", "values uncertain";
@@ -151,6 +157,8 @@ catalogue! {
     quality_gap: "缺口后的读数", "after a gap";
     assurance: "电表可信度", "Meter assurance";
     assurance_level: "{0} 级（最高 4 级）", "level {0} of 4";
+    assurance_until: "评定截至 {0}", "as of {0}";
+    assurance_old: "最近没有新的评定", "not stated lately";
     assurance_0: "还没有独立的佐证，或有相反的证据", "nothing independent stands behind it, or something contradicts it";
     assurance_1: "已登记电表的签名读数", "signed readings of the registered meter";
     assurance_2: "变压器总表与各户之和相符", "the transformer's meter agrees with the sum of the homes";

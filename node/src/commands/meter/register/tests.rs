@@ -341,3 +341,47 @@ async fn a_profile_that_is_not_there_is_named() {
     assert_eq!(exit, Exit::Config);
     assert!(told.contains("no profile nobody") && told.contains("meter profiles"), "{told}");
 }
+
+#[tokio::test]
+async fn a_registration_whose_epoch_is_taken_is_refused_and_the_one_that_stands_is_named() {
+    let street = Street::start().await;
+    for (serial, file) in [("NEW-1", "@first.txt"), ("NEW-2", "@second.txt")] {
+        let line = format!("--config @node.toml --serial {serial} --closing 4250,700 --opening 0,0");
+        street.call(&format!("{line} --sign-only {file}")).await.unwrap();
+    }
+    let second = "--config @node.toml --operator-key @operator.key --countersign";
+    assert_eq!(street.call(&format!("{second} @first.txt")).await.unwrap(), Exit::Ok);
+    let (exit, told) = street.refusal(&format!("{second} @second.txt")).await;
+    assert_eq!(exit, Exit::Failed);
+    assert!(told.contains("another registration stands (serial NEW-1, epoch 1)"), "{told}");
+    let (exit, told) = street.refusal(&format!("{second} @first.txt")).await;
+    assert_eq!(exit, Exit::Failed);
+    assert!(told.contains("this very meter is registered (serial NEW-1, epoch 1)"), "{told}");
+    assert_eq!((street.registered().serial.as_str(), street.registered().epoch), ("NEW-1", 1));
+}
+
+#[test]
+fn only_the_meter_that_was_registered_is_called_final() {
+    let meter = MeterRegistration {
+        serial: MeterSerial::new("NEW-1").unwrap(),
+        epoch: 4,
+        profile_hash: [7; 32],
+        quantum: WattHours::new(10),
+    };
+    let registration = Registration { home: Some(home()), meter, exchange: None };
+    let standing = |serial: &str, epoch, hash: [u8; 32], quantum_wh| {
+        let (serial, profile_hash) = (serial.to_owned(), hex::encode(hash));
+        let meter = RegisteredMeter { serial, epoch, quantum_wh, profile_hash };
+        (registration.is(&meter), registration.overtaken(&meter).is_some())
+    };
+    assert_eq!(standing("NEW-1", 4, [7; 32], 10), (true, true));
+    assert_eq!(standing("NEW-1", 3, [7; 32], 10), (false, false), "not yet");
+    for other in [
+        standing("NEW-2", 4, [7; 32], 10),
+        standing("NEW-1", 4, [8; 32], 10),
+        standing("NEW-1", 4, [7; 32], 1),
+        standing("NEW-1", 5, [7; 32], 10),
+    ] {
+        assert_eq!(other, (false, true));
+    }
+}
