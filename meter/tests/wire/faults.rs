@@ -375,3 +375,30 @@ async fn no_value_read_from_a_misbehaving_meter_is_ever_wrong() {
     assert!(right >= 50 && failed >= 5, "{right} right, {failed} failed");
     assert!(device.connections.load(Ordering::SeqCst) > 30, "nearly every fault ends its connection");
 }
+
+/// A gateway whose answers all carry another transaction id than the question.
+async fn gateway_with_ids_of_its_own(lenient_header: bool) -> Meter {
+    use meter::simulator::{Fault, FaultPlan, SimulatedMeter};
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = Endpoint::Tcp(listener.local_addr().unwrap().into());
+    let device = SimulatedMeter::new(energy::MeterSerial::new("21040123").unwrap());
+    device.set(5_000 * 4, 700 * 4, -120);
+    device.schedule(FaultPlan::seeded(1).with(Fault::WrongTransaction, 1_000));
+    tokio::spawn(device.serve(listener, std::future::pending()));
+    let profile = Profile::by_name("eastron-sdm630").unwrap();
+    let bus = BusConfig { lenient_header, ..BusConfig::for_profile(endpoint, &profile) };
+    Meter::spawn(meter::MeterConfig { bus, unit: 1, profile, nameplate: None })
+}
+
+#[tokio::test]
+async fn a_gateway_with_ids_of_its_own_is_refused_unless_it_is_configured() {
+    let strict = gateway_with_ids_of_its_own(false).await;
+    let error = strict.read_energy(Duration::from_secs(3)).await.unwrap_err();
+    assert!(matches!(error, MeterError::Broken { .. }), "{error}");
+    let lenient = gateway_with_ids_of_its_own(true).await;
+    for _ in 0..3 {
+        let energy = lenient.read_energy(Duration::from_secs(5)).await.unwrap();
+        assert_eq!((energy.import, energy.export), (Some(WattHours::new(5_000)), Some(WattHours::new(700))));
+        assert_eq!(lenient.read_live(Duration::from_secs(5)).await.unwrap().power_w, -120);
+    }
+}

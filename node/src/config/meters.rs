@@ -35,13 +35,19 @@ pub struct MeterSettings {
     pub nameplate: Option<MeterSerial>,
     /// The most the connection carries, W: the main fuse. A register that rises faster is not believed.
     pub power_max_w: Option<u64>,
+    /// A gateway before it answers with other transaction or unit ids; only for one that does, and one meter behind it.
+    pub lenient_header: bool,
 }
 
 impl MeterSettings {
     /// Its bus with the profile's habits and the timeout set here.
     #[must_use]
     pub fn bus(&self) -> BusConfig {
-        BusConfig { timeout: self.timeout, ..BusConfig::for_profile(self.endpoint.clone(), &self.profile) }
+        BusConfig {
+            timeout: self.timeout,
+            lenient_header: self.lenient_header,
+            ..BusConfig::for_profile(self.endpoint.clone(), &self.profile)
+        }
     }
 
     /// What the meter layer needs to read it.
@@ -240,6 +246,7 @@ pub(super) fn read_meter(section: &Section<'_>, catalog: &Catalog) -> Option<Met
     let timeout_ms = section.ask_within("timeout_ms", TIMEOUT_MS);
     let nameplate = section.optional::<MeterSerial>("serial");
     let power_max_w = section.ask_within("power_max_w", 1_000..=10_000_000);
+    let lenient_header = section.or("lenient_header", false);
     if let Some(unit) = unit {
         check_unit(section, unit);
     }
@@ -257,6 +264,7 @@ pub(super) fn read_meter(section: &Section<'_>, catalog: &Catalog) -> Option<Met
         profile,
         nameplate,
         power_max_w,
+        lenient_header,
     })
 }
 

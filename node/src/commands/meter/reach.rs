@@ -52,6 +52,7 @@ pub(super) fn reach(args: &ReachArgs) -> Result<Reached, CommandError> {
         nameplate: if profile.has_serial() { None } else { args.serial.clone() },
         profile,
         power_max_w: None,
+        lenient_header: false,
     };
     Ok(Reached { meter: with_options(meter, args), config: None })
 }
