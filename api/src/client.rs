@@ -5,11 +5,13 @@ use std::fmt;
 use std::time::Duration;
 
 use reqwest::{RequestBuilder, Response};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Assurance, Balance, BlockRow, Event, Health, IntervalRow, Member, Meters, NumberedEvent, Page, Peers,
-    Problem, ReadingRow, SettlementRow, Status, Submitted, Today,
+    Assurance, Balance, BlockRow, CancelRequest, Event, Health, IntervalRow, MarketBook, MarketCurve,
+    MarketHistory, MarketRules, Member, Meters, NumberedEvent, OrderEntries, OrderEntry, OrderRequest, Page,
+    Peers, Problem, ReadingRow, SettlementRow, Status, Submitted, Time, Today,
 };
 
 /// The longest answer that is read: far above any page, so that no server can fill the memory.
@@ -216,6 +218,70 @@ impl Client {
         decode(&url, &body(response, &url).await?)
     }
 
+    /// The rules of the market and the coming `hours` of it, as they are for the node's home.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn market_rules(&self, hours: u32) -> Result<MarketRules, ClientError> {
+        self.get(&format!("/api/v1/market/rules?hours={hours}")).await
+    }
+
+    /// The home's open orders and positions, of one interval or of all.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn market_book(&self, interval: Option<Time>) -> Result<MarketBook, ClientError> {
+        self.get(&format!("/api/v1/market/book{}", of_interval(interval))).await
+    }
+
+    /// What the gate of an interval came to; of the first that is open if none is named.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn market_curve(&self, interval: Option<Time>) -> Result<MarketCurve, ClientError> {
+        self.get(&format!("/api/v1/market/curve{}", of_interval(interval))).await
+    }
+
+    /// The home's orders and fills of the last `days`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn market_history(
+        &self,
+        days: u32,
+        limit: u32,
+        cursor: Option<&str>,
+    ) -> Result<MarketHistory, ClientError> {
+        let cursor = cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
+        self.get(&format!("/api/v1/market/history?days={days}&limit={limit}{cursor}")).await
+    }
+
+    /// What the node signed for this request, and how far it is; `None` if it knows no such request.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn market_entry(&self, request_id: &str) -> Result<Option<OrderEntry>, ClientError> {
+        let path = format!("/api/v1/market/entries?request_id={request_id}");
+        let entries: OrderEntries = self.get(&path).await?;
+        Ok(entries.items.into_iter().next())
+    }
+
+    /// Has the node sign an order for its home. The same request again is answered with the same order.
+    ///
+    /// # Errors
+    /// [`ClientError`]; [`ClientError::Refused`] says why the ledger would not take it.
+    pub async fn order(&self, order: &OrderRequest) -> Result<OrderEntry, ClientError> {
+        self.post("/api/v1/market/order", order).await
+    }
+
+    /// Has the node take an order of its home back.
+    ///
+    /// # Errors
+    /// As [`Client::order`].
+    pub async fn cancel(&self, cancel: &CancelRequest) -> Result<OrderEntry, ClientError> {
+        self.post("/api/v1/market/cancel", cancel).await
+    }
+
     /// Events as they happen, first those that followed number `after`, as far as the node still has them.
     ///
     /// # Errors
@@ -240,12 +306,24 @@ impl Client {
         self.get(&format!("/api/v1/{what}?limit={limit}{cursor}")).await
     }
 
+    async fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T, ClientError> {
+        let url = format!("{}{path}", self.base);
+        let request = self.http.post(&url).bearer_auth(&self.token).timeout(ANSWER_TIMEOUT).json(body);
+        let response = accepted(send(request, &url).await?, &url).await?;
+        decode(&url, &self::body(response, &url).await?)
+    }
+
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         let url = format!("{}{path}", self.base);
         let request = self.http.get(&url).bearer_auth(&self.token).timeout(ANSWER_TIMEOUT);
         let response = accepted(send(request, &url).await?, &url).await?;
         decode(&url, &body(response, &url).await?)
     }
+}
+
+/// The query that names an interval. Its text has no character that would need escaping.
+fn of_interval(interval: Option<Time>) -> String {
+    interval.map(|start| format!("?interval={start}")).unwrap_or_default()
 }
 
 /// Events of one node, in order.

@@ -12,8 +12,10 @@ use utoipa::openapi::{
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::{
-    Assurance, Balance, BlockRow, Event, Health, IntervalRow, Member, Meters, PAGE_DEFAULT, PAGE_MAX,
-    PROBLEM_MEDIA_TYPE, Page, Peers, Problem, ReadingRow, SettlementRow, Status, Submitted, Today,
+    Assurance, Balance, BlockRow, CancelRequest, Event, Health, Household, IntervalRow, MarketBook,
+    MarketCurve, MarketHistory, MarketRules, Member, Meters, OrderEntries, OrderEntry, OrderRequest,
+    PAGE_DEFAULT, PAGE_MAX, PROBLEM_MEDIA_TYPE, Page, Peers, Problem, ReadingRow, SettlementRow, Status,
+    Submitted, Today,
 };
 
 type Schemas = Vec<(String, RefOr<Schema>)>;
@@ -27,11 +29,14 @@ pub struct Endpoint {
     pub summary: &'static str,
     /// True for `POST`, otherwise `GET`.
     pub post: bool,
+    /// True if it takes JSON; otherwise a `POST` takes bytes.
+    pub json: bool,
     /// True if it needs no token.
     pub open: bool,
     /// Media type of the answer.
     pub media_type: &'static str,
     query: &'static [(&'static str, Type, &'static str)],
+    body: fn(&mut Schemas) -> RequestBody,
     answer: fn(&mut Schemas) -> RefOr<Schema>,
 }
 
@@ -47,8 +52,31 @@ const fn get(
     summary: &'static str,
     answer: fn(&mut Schemas) -> RefOr<Schema>,
 ) -> Endpoint {
-    Endpoint { path, summary, post: false, open: false, media_type: JSON, query: &[], answer }
+    Endpoint {
+        path,
+        summary,
+        post: false,
+        json: false,
+        open: false,
+        media_type: JSON,
+        query: &[],
+        body: entry_body,
+        answer,
+    }
 }
+
+/// Takes a JSON document and answers with another.
+const fn post_json(
+    path: &'static str,
+    summary: &'static str,
+    body: fn(&mut Schemas) -> RequestBody,
+    answer: fn(&mut Schemas) -> RefOr<Schema>,
+) -> Endpoint {
+    Endpoint { post: true, json: true, body, ..get(path, summary, answer) }
+}
+
+const INTERVAL: (&str, Type, &str) =
+    ("interval", Type::String, "start of the interval, RFC 3339; the first that is open if absent");
 
 /// Every address of the API.
 pub const ENDPOINTS: &[Endpoint] = &[
@@ -85,6 +113,11 @@ pub const ENDPOINTS: &[Endpoint] = &[
     ),
     Endpoint { query: PAGED, ..get("/api/v1/blocks", "Final blocks, newest first.", page::<BlockRow>) },
     get("/api/v1/peers", "The connected peers.", reference::<Peers>),
+    get(
+        "/api/v1/household",
+        "What the household's agent plans for its devices, and what it told them.",
+        reference::<Household>,
+    ),
     get("/api/v1/meters", "The meters of this home and what flows where.", reference::<Meters>),
     Endpoint {
         media_type: "text/event-stream",
@@ -102,6 +135,61 @@ pub const ENDPOINTS: &[Endpoint] = &[
             reference::<Submitted>,
         )
     },
+    Endpoint {
+        query: &[("hours", Type::Integer, "how far ahead, 1 to 48; 24 if absent")],
+        ..get(
+            "/api/v1/market/rules",
+            "The rules of the market, and what this home may do in it.",
+            reference::<MarketRules>,
+        )
+    },
+    Endpoint {
+        query: &[("interval", Type::String, "start of one interval, RFC 3339; every one if absent")],
+        ..get(
+            "/api/v1/market/book",
+            "This home's open orders and positions, and totals of the community where they show nobody.",
+            reference::<MarketBook>,
+        )
+    },
+    Endpoint {
+        query: &[INTERVAL],
+        ..get("/api/v1/market/curve", "What the gate of an interval came to.", reference::<MarketCurve>)
+    },
+    Endpoint {
+        query: &[
+            ("days", Type::Integer, "how many days back, 1 to 31; 7 if absent"),
+            ("limit", Type::Integer, "how many rows, 1 to 500; 100 if absent"),
+            ("cursor", Type::String, "next_cursor of the answer before"),
+        ],
+        ..get(
+            "/api/v1/market/history",
+            "This home's orders and fills, and what they brought against the supplier alone.",
+            reference::<MarketHistory>,
+        )
+    },
+    Endpoint {
+        query: &[
+            ("id", Type::String, "id of one entry; the newest ones if absent"),
+            ("request_id", Type::String, "the request it was signed for"),
+        ],
+        ..get(
+            "/api/v1/market/entries",
+            "Orders and cancels that this node signed, and whether the ledger holds them.",
+            reference::<OrderEntries>,
+        )
+    },
+    post_json(
+        "/api/v1/market/order",
+        "Has the node sign an order for its home, if the ledger would take it.",
+        json_body::<OrderRequest>,
+        reference::<OrderEntry>,
+    ),
+    post_json(
+        "/api/v1/market/cancel",
+        "Has the node take an open order of its home back.",
+        json_body::<CancelRequest>,
+        reference::<OrderEntry>,
+    ),
     get("/api/v1/openapi.json", "This document.", any_object),
     Endpoint { open: true, ..get("/healthz", "Whether the program is alive.", reference::<Health>) },
     Endpoint {
@@ -155,12 +243,13 @@ fn operation(endpoint: &Endpoint, schemas: &mut Schemas) -> Operation {
             "default",
             ResponseBuilder::new().description("what went wrong").content(PROBLEM_MEDIA_TYPE, problem),
         );
-    let name = endpoint.path.rsplit('/').next().unwrap_or_default().trim_end_matches(".json");
+    let name = endpoint.path.trim_start_matches("/api/v1/").trim_start_matches('/');
+    let name = name.trim_end_matches(".json").replace('/', "-");
     let operation = OperationBuilder::new()
         .operation_id(Some(name))
         .summary(Some(endpoint.summary))
         .parameters(Some(endpoint.query.iter().map(parameter)))
-        .request_body(endpoint.post.then(entry_body))
+        .request_body(endpoint.post.then(|| (endpoint.body)(schemas)))
         .responses(responses.build());
     if endpoint.open {
         return operation.build();
@@ -183,7 +272,12 @@ fn parameter((name, kind, description): &(&'static str, Type, &'static str)) -> 
         .build()
 }
 
-fn entry_body() -> RequestBody {
+fn json_body<T: ToSchema>(schemas: &mut Schemas) -> RequestBody {
+    let content = Content::new(Some(reference::<T>(schemas)));
+    RequestBodyBuilder::new().content(JSON, content).required(Some(Required::True)).build()
+}
+
+fn entry_body(_: &mut Schemas) -> RequestBody {
     let bytes =
         ObjectBuilder::new().schema_type(SchemaType::Type(Type::String)).description(Some("at most 4 KiB"));
     RequestBodyBuilder::new()

@@ -12,6 +12,7 @@
 //!
 //! A node serves its own home: settlements, readings and the balance of other homes never leave it here, and totals
 //! of the community only where at least [`COMMUNITY_MIN`] homes are in them (the anonymity rule for members).
+//! Orders of other homes are sealed; two addresses make the node sign an order or a cancel of its own home.
 //! Of the assurance of other homes' meters it serves only how many stand at which level.
 //!
 //! What is deliberately absent: any knowledge of how a node stores or computes these things.
@@ -20,6 +21,8 @@ mod assurance;
 mod client;
 mod endpoint;
 mod event;
+mod household;
+mod market;
 mod member;
 mod meters;
 mod problem;
@@ -32,6 +35,16 @@ pub use assurance::{Assurance, Evidence, Finding, FindingKind, MeterFacts, Verdi
 pub use client::{Client, ClientError, EventStream};
 pub use endpoint::{ENDPOINTS, Endpoint, openapi};
 pub use event::{Event, NumberedEvent};
+pub use household::{
+    CommandRow, ForecastFigures, Household, HouseholdDevices, HouseholdTrading, PlanStep, PlannedOrder,
+};
+pub use market::{
+    AGENT_PREFIX, BreachRow, CancelRequest, CommunityBook, Depth, Edge, EntryContent, EntryState,
+    ForwardMode, GateRow, GateState, HISTORY_DAYS_MAX, HOURS_AHEAD_MAX, HistoryTotals, IntervalTerms,
+    MarketBook, MarketCurve, MarketHistory, MarketRules, NodePrice, OpenOrder, OpenPosition, OrderEntries,
+    OrderEntry, OrderEntryKind, OrderRequest, OrderRow, OrderState, OrderTerms, REQUEST_ID_MAX,
+    SettlementTerms, Side, is_request_id,
+};
 pub use member::{Member, RegisteredMeter};
 pub use meters::{Flows, MeterRow, Meters};
 pub use problem::{PROBLEM_MEDIA_TYPE, Problem};

@@ -20,6 +20,8 @@ pub struct Member {
     pub next_number: u64,
     /// The same for the operator's key.
     pub next_operator_number: u64,
+    /// The same for the treasurer's key.
+    pub next_treasurer_number: u64,
 }
 
 /// A meter as it is registered.

@@ -154,6 +154,10 @@ pub struct SettlementRow {
     pub saved_n: i64,
     /// The part the home could not pay, booked as the supplier's claim.
     pub claim_n: i64,
+    /// Its part of what the network lost, in `amount_n`; 0 where the community does not pay for losses.
+    pub loss_n: i64,
+    /// What is due to it from outside for sharing, not in `amount_n`; 0 without such an incentive.
+    pub incentive_n: i64,
     /// Quality of the reading; absent without one.
     pub quality: Option<String>,
     /// Smallest step of the registers of the home's meter: the energy is known no finer.
@@ -175,6 +179,12 @@ pub struct Balance {
     pub reserved_n: i64,
     /// `balance_n - reserved_n`: what it can spend.
     pub free_n: i64,
+    /// What a day of its average consumption of the last 14 days costs at present prices; absent before the first reading.
+    pub daily_cost_n: Option<i64>,
+    /// How many whole days the free balance lasts so; absent where a day costs nothing.
+    pub days_left: Option<i64>,
+    /// True if that is less than three days: time for a deposit.
+    pub low: bool,
 }
 
 /// One reading of this home's meter that is on the ledger.

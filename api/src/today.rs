@@ -44,6 +44,8 @@ pub struct Today {
     pub baseline_n: i64,
     /// `amount_n - baseline_n`.
     pub saved_n: i64,
+    /// What is due to the home from outside for sharing, n, not in `amount_n`; 0 without such an incentive.
+    pub incentive_n: i64,
     /// How `amount_n` came about; the lines sum to it exactly.
     pub lines: Vec<Line>,
     /// How `baseline_n` came about; the lines sum to it exactly.
@@ -84,9 +86,9 @@ pub enum LineKind {
     ForwardSold,
     /// A position bought beforehand.
     ForwardBought,
-    /// Sold to neighbours, at the middle of the supplier's two prices.
+    /// Sold to neighbours, at the middle of the supplier's two prices; where a key divides local energy, at its price.
     SoldToNeighbours,
-    /// Bought from neighbours, at the middle of the supplier's two prices.
+    /// Bought from neighbours, at the same price.
     BoughtFromNeighbours,
     /// Network fees for the way between neighbours.
     FeesToNeighbours,
@@ -97,6 +99,8 @@ pub enum LineKind {
     /// Network fees for the way from and to the supplier, and, for a home with a supply contract of its own, the
     /// difference between its prices and the community's.
     FeesToSupplier,
+    /// Its part of what the network lost.
+    Losses,
     /// A correction, settled at the price that is worse for the corrected home.
     Correction,
 }
@@ -122,7 +126,7 @@ pub struct SeriesPoint {
     pub import_price: i64,
     /// What the supplier pays, µ/kWh.
     pub export_price: i64,
-    /// The middle, at which neighbours trade before network fees, µ/kWh.
+    /// What neighbours trade at before network fees: the middle, or the price of the key that divides local energy, µ/kWh.
     pub local_price: i64,
     /// False if the home had no reading.
     pub metered: bool,

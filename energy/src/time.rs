@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 
 /// Something said about time could not be understood or does not exist.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +65,13 @@ impl Timestamp {
     #[must_use]
     pub const fn ms_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
+    }
+
+    /// Its year in UTC.
+    #[must_use]
+    pub fn year(self) -> i32 {
+        let time = i64::try_from(self.0).ok().and_then(DateTime::<Utc>::from_timestamp_millis);
+        time.map_or(9999, |time| time.year())
     }
 
     /// Parses RFC 3339, any offset; fractions below a millisecond are cut.

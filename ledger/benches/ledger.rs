@@ -60,8 +60,19 @@ fn member(number: u16) -> GenesisMember {
         quantum: WattHours::new(1),
     };
     let node = NodeId::new(&format!("f{}", number / 10)).unwrap();
-    let admission = Admission { home: home(number), owner: format!("owner {number}"), node, keys, meter };
-    GenesisMember { admission, deposit: Balance::new(1_000_000_000_000) }
+    let admission = Admission {
+        home: home(number),
+        owner: format!("owner {number}"),
+        node,
+        size: ledger::ConnectionSize::default(),
+        keys,
+        meter,
+    };
+    GenesisMember {
+        admission,
+        participation: ledger::Participation::default(),
+        deposit: Balance::new(1_000_000_000_000),
+    }
 }
 
 fn genesis(homes: u16) -> Genesis {
@@ -74,6 +85,7 @@ fn genesis(homes: u16) -> Genesis {
         clock: None,
         due_after_ms: 900_000,
         forward: Forward::Off,
+        market: ledger::MarketTerms::default(),
         supplier_leg: SupplierLeg::Ledger,
         supplier_credit: Balance::new(1_000_000_000_000),
         network: std::iter::once(node("grid", None)).chain(feeders).collect(),

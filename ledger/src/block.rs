@@ -14,8 +14,9 @@ pub const BLOCK_ENTRIES_MAX: usize = 8192;
 pub const BLOCK_BYTES_MAX: usize = 1 << 20;
 /// The most delegates ever.
 pub const DELEGATES_MAX: usize = 31;
-/// Rules this binary knows; a header names the version it was made by. 2: meters' exchange and assurance.
-pub const RULE_VERSION: u16 = 2;
+/// Rules this binary knows; a header names the version it was made by. 2: meters' exchange and assurance. 3: forward
+/// trading at posted prices, fees and envelopes by interval, sharing by keys, operator's readings, departures.
+pub const RULE_VERSION: u16 = 3;
 
 /// Name of a block: the hash of its header.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

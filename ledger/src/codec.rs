@@ -192,6 +192,16 @@ macro_rules! text_id {
     )+};
 }
 
+impl Encode for () {
+    fn encode(&self, _: &mut Vec<u8>) {}
+}
+
+impl Decode for () {
+    fn decode(_: &mut Reader<'_>) -> Result<Self, CodecError> {
+        Ok(())
+    }
+}
+
 integer!(u8, u16, u32, u64, i32, i64, i128);
 wrapper! {
     WattHours, u64, get, WattHours::new;

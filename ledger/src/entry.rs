@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
 use energy::{Balance, HomeId, Interval, NodeId, Price, Reading, WattHours};
-use market::Side;
+use market::{Metered, Side};
 
 use crate::assurance::{AssuranceStatement, MeterEvidence};
 use crate::codec::{
     CodecError, Decode, Encode, Reader, decode_list, decode_text, encode_list, encode_text, record,
 };
 use crate::crypto::{Hash32, PublicKey, Salt, Signature};
+use crate::genesis::INTERVAL_ENERGY_MAX;
 use crate::meter::{MeterExchange, MeterRegistration};
 
 /// The longest signed entry, in bytes.
@@ -108,6 +109,80 @@ pub struct MemberKeys {
 
 record!(MemberKeys { member, reading, network });
 
+/// The most a connection point takes and gives in one interval, as certified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionSize {
+    /// The most it takes.
+    pub import: WattHours,
+    /// The most it gives.
+    pub export: WattHours,
+}
+
+record!(ConnectionSize { import, export });
+
+impl ConnectionSize {
+    /// True if it is no more than any connection of a low-voltage network carries.
+    #[must_use]
+    pub fn is_possible(&self) -> bool {
+        self.import <= INTERVAL_ENERGY_MAX && self.export <= INTERVAL_ENERGY_MAX
+    }
+}
+
+impl Default for ConnectionSize {
+    /// What any connection of a low-voltage network carries.
+    fn default() -> Self {
+        Self { import: INTERVAL_ENERGY_MAX, export: INTERVAL_ENERGY_MAX }
+    }
+}
+
+/// A home's part in sharing by keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Participation {
+    /// Its agreed share of the local generation under a static key, of 10 000.
+    pub share_permyriad: u32,
+    /// How much of what its meter shows takes part, of 1 000; the rest is its supplier's as always.
+    pub permille: u32,
+}
+
+record!(Participation { share_permyriad, permille });
+
+impl Participation {
+    /// True if neither is more than all.
+    #[must_use]
+    pub const fn is_possible(&self) -> bool {
+        self.share_permyriad <= 10_000 && self.permille <= 1000
+    }
+}
+
+impl Default for Participation {
+    /// With all of its energy, and no agreed share.
+    fn default() -> Self {
+        Self { share_permyriad: 0, permille: 1000 }
+    }
+}
+
+/// Network fees of one edge in one interval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FeePoint {
+    /// For energy that crosses it toward the root.
+    pub up: Price,
+    /// For energy that crosses it away from the root.
+    pub down: Price,
+}
+
+record!(FeePoint { up, down });
+
+/// What forward trading may send over one edge in one interval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EnvelopePoint {
+    /// Toward the root; `None`: as much as it likes.
+    pub up: Option<WattHours>,
+    /// Away from the root; `None`: as much as it likes.
+    pub down: Option<WattHours>,
+}
+
+record!(EnvelopePoint { up, down });
+
 /// A home as it is admitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admission {
@@ -117,6 +192,8 @@ pub struct Admission {
     pub owner: String,
     /// Where it is connected.
     pub node: NodeId,
+    /// How much its connection carries.
+    pub size: ConnectionSize,
     /// Its keys.
     pub keys: MemberKeys,
     /// Its meter.
@@ -128,6 +205,7 @@ impl Encode for Admission {
         self.home.encode(out);
         encode_text(&self.owner, out);
         self.node.encode(out);
+        self.size.encode(out);
         self.keys.encode(out);
         self.meter.encode(out);
     }
@@ -139,6 +217,7 @@ impl Decode for Admission {
             home: Decode::decode(reader)?,
             owner: decode_text(reader, "owner", TEXT_MAX)?,
             node: Decode::decode(reader)?,
+            size: Decode::decode(reader)?,
             keys: Decode::decode(reader)?,
             meter: Decode::decode(reader)?,
         })
@@ -279,6 +358,58 @@ pub enum Body {
     MeterEvidence(MeterEvidence),
     /// How far meters can be believed. Signed by the root meter's key, the only meter that is no home's own.
     AssuranceStatement(AssuranceStatement),
+    /// Network fees of one edge in consecutive intervals. Signed by the operator, with the rules of a tariff series.
+    NetworkFees {
+        /// The node whose edge to its parent it is.
+        node: NodeId,
+        /// The first interval.
+        from: Interval,
+        /// One point an interval.
+        points: Vec<FeePoint>,
+    },
+    /// What forward trading may send over one edge in consecutive intervals. Signed by the operator.
+    Envelope {
+        /// The node whose edge to its parent it is.
+        node: NodeId,
+        /// The first interval.
+        from: Interval,
+        /// One point an interval.
+        points: Vec<EnvelopePoint>,
+    },
+    /// What one connection may carry in consecutive intervals with its flexible devices on. Signed by the operator.
+    ConnectionCap {
+        /// Whose.
+        home: HomeId,
+        /// The first interval.
+        from: Interval,
+        /// One point an interval.
+        points: Vec<ConnectionSize>,
+    },
+    /// What the metering operator metered in consecutive intervals. Signed by the metering operator.
+    OperatorReading {
+        /// Whose.
+        home: HomeId,
+        /// The first interval.
+        from: Interval,
+        /// Energy of one interval each.
+        points: Vec<Metered>,
+    },
+    /// A home's part in sharing by keys, from an interval on. Signed by the member and the operator.
+    ParticipationChange {
+        /// Whose.
+        home: HomeId,
+        /// The first interval.
+        from: Interval,
+        /// Its part.
+        participation: Participation,
+    },
+    /// A member leaves. Signed by the member and the operator.
+    Departure {
+        /// Whose.
+        home: HomeId,
+        /// The first interval in which it is none.
+        from: Interval,
+    },
 }
 
 /// A forward order for one interval.
@@ -332,6 +463,12 @@ impl Body {
             Self::Cancel { .. } => "cancel",
             Self::MeterEvidence(_) => "meter-evidence",
             Self::AssuranceStatement(_) => "assurance-statement",
+            Self::NetworkFees { .. } => "network-fees",
+            Self::Envelope { .. } => "envelope",
+            Self::ConnectionCap { .. } => "connection-cap",
+            Self::OperatorReading { .. } => "operator-reading",
+            Self::ParticipationChange { .. } => "participation-change",
+            Self::Departure { .. } => "departure",
         }
     }
 
@@ -341,6 +478,8 @@ impl Body {
         match self {
             // 2: of the root meter too, and with the registers at the exchange.
             Self::MeterRegistration { .. } => 2,
+            // 2: with the size of the connection.
+            Self::Admission(_) => 2,
             _ => 1,
         }
     }
@@ -349,7 +488,7 @@ impl Body {
     #[must_use]
     pub const fn stream(&self) -> Stream {
         match self {
-            Self::Reading { .. } => Stream::Readings,
+            Self::Reading { .. } | Self::OperatorReading { .. } => Stream::Readings,
             Self::Order(_) | Self::Cancel { .. } => Stream::Orders,
             _ => Stream::Rest,
         }
@@ -359,7 +498,13 @@ impl Body {
     /// meter's readings too: they are a total that the anonymity rule of outcomes may hide.
     #[must_use]
     pub const fn is_sealed(&self) -> bool {
-        !matches!(self, Self::TariffSeries { .. } | Self::BankBalance { .. })
+        !matches!(
+            self,
+            Self::TariffSeries { .. }
+                | Self::BankBalance { .. }
+                | Self::NetworkFees { .. }
+                | Self::Envelope { .. }
+        )
     }
 
     /// The home it is about.
@@ -374,11 +519,19 @@ impl Body {
             | Self::OwnContract { home, .. }
             | Self::KeyRotation { home, .. }
             | Self::Correction { home, .. }
+            | Self::ConnectionCap { home, .. }
+            | Self::OperatorReading { home, .. }
+            | Self::ParticipationChange { home, .. }
+            | Self::Departure { home, .. }
             | Self::Cancel { home, .. } => Some(home),
             Self::Admission(admission) => Some(&admission.home),
             Self::Order(order) => Some(&order.home),
             Self::MeterEvidence(evidence) => Some(&evidence.home),
-            Self::TariffSeries { .. } | Self::BankBalance { .. } | Self::AssuranceStatement(_) => None,
+            Self::TariffSeries { .. }
+            | Self::BankBalance { .. }
+            | Self::AssuranceStatement(_)
+            | Self::NetworkFees { .. }
+            | Self::Envelope { .. } => None,
         }
     }
 
@@ -399,6 +552,12 @@ impl Body {
             Self::Cancel { .. } => 13,
             Self::MeterEvidence(_) => 14,
             Self::AssuranceStatement(_) => 15,
+            Self::NetworkFees { .. } => 16,
+            Self::Envelope { .. } => 17,
+            Self::ConnectionCap { .. } => 18,
+            Self::OperatorReading { .. } => 19,
+            Self::ParticipationChange { .. } => 20,
+            Self::Departure { .. } => 21,
         }
     }
 }
@@ -452,8 +611,34 @@ impl Encode for Body {
             }
             Self::MeterEvidence(evidence) => evidence.encode(out),
             Self::AssuranceStatement(statement) => statement.encode(out),
+            Self::NetworkFees { node, from, points } => encode_series(node, from, points, out),
+            Self::Envelope { node, from, points } => encode_series(node, from, points, out),
+            Self::ConnectionCap { home, from, points } => encode_series(home, from, points, out),
+            Self::OperatorReading { home, from, points } => encode_series(home, from, points, out),
+            Self::ParticipationChange { home, from, participation } => {
+                home.encode(out);
+                from.encode(out);
+                participation.encode(out);
+            }
+            Self::Departure { home, from } => {
+                home.encode(out);
+                from.encode(out);
+            }
         }
     }
+}
+
+fn encode_series<Of: Encode, T: Encode>(of: &Of, from: &Interval, points: &[T], out: &mut Vec<u8>) {
+    of.encode(out);
+    from.encode(out);
+    encode_list(points, out);
+}
+
+fn decode_series<Of: Decode, T: Decode>(
+    r: &mut Reader<'_>,
+    what: &'static str,
+) -> Result<(Of, Interval, Vec<T>), CodecError> {
+    Ok((Decode::decode(r)?, Decode::decode(r)?, decode_list(r, what, TARIFF_POINTS_MAX)?))
 }
 
 impl Decode for Body {
@@ -494,6 +679,28 @@ impl Decode for Body {
             13 => Self::Cancel { home: Decode::decode(r)?, order: Decode::decode(r)? },
             14 => Self::MeterEvidence(Decode::decode(r)?),
             15 => Self::AssuranceStatement(Decode::decode(r)?),
+            16 => {
+                let (node, from, points) = decode_series(r, "fee points")?;
+                Self::NetworkFees { node, from, points }
+            }
+            17 => {
+                let (node, from, points) = decode_series(r, "envelope points")?;
+                Self::Envelope { node, from, points }
+            }
+            18 => {
+                let (home, from, points) = decode_series(r, "cap points")?;
+                Self::ConnectionCap { home, from, points }
+            }
+            19 => {
+                let (home, from, points) = decode_series(r, "metered points")?;
+                Self::OperatorReading { home, from, points }
+            }
+            20 => Self::ParticipationChange {
+                home: Decode::decode(r)?,
+                from: Decode::decode(r)?,
+                participation: Decode::decode(r)?,
+            },
+            21 => Self::Departure { home: Decode::decode(r)?, from: Decode::decode(r)? },
             _ => return Err(CodecError::Invalid { what: "entry kind" }),
         })
     }
@@ -544,14 +751,18 @@ impl SignedEntry {
         &self.entry
     }
 
-    /// Adds a countersignature.
+    /// What nobody has signed yet.
+    #[must_use]
+    pub const fn unsigned(entry: Entry) -> Self {
+        Self { entry, signatures: Vec::new() }
+    }
+
+    /// Adds a signature: the author's own or another's, in whatever order they come.
     #[must_use]
     pub fn countersign(mut self, chain: &Chain, key: &SigningKey) -> Self {
         let bytes = self.entry.signing_bytes(chain);
         self.signatures.push((PublicKey::of(key), Signature::sign(key, &bytes)));
-        if let Some((_, countersignatures)) = self.signatures.split_first_mut() {
-            countersignatures.sort_unstable_by_key(|(key, _)| *key);
-        }
+        self.signatures.sort_unstable_by_key(|(key, _)| (*key != self.entry.signer, *key));
         self
     }
 

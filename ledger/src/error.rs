@@ -1,7 +1,7 @@
 //! Why the ledger refuses.
 
-use energy::{Balance, HomeId, Interval, Money, NodeId, Quality, QuantityError, Timestamp, WattHours};
-use market::MarketError;
+use energy::{Balance, HomeId, Interval, Money, NodeId, Price, Quality, QuantityError, Timestamp, WattHours};
+use market::{MarketError, NetworkError};
 
 use crate::block::BlockId;
 use crate::codec::CodecError;
@@ -233,6 +233,76 @@ pub enum EntryError {
         /// The interval.
         interval: Interval,
     },
+    /// Not yet, or no more.
+    #[error("home {home} is no member in {interval}")]
+    NoMemberIn {
+        /// The home named.
+        home: HomeId,
+        /// The interval.
+        interval: Interval,
+    },
+    /// What is read late settles at once, and a block takes only so much of that.
+    #[error(
+        "this block settles as many late readings as a block can; the same entry can stand in a later one"
+    )]
+    BlockFull,
+    /// Only what was read can be corrected.
+    #[error(
+        "no reading of {home} in {interval} has come yet; nothing of it is settled that could be corrected, so wait for the \
+         reading or deliver it"
+    )]
+    NotRead {
+        /// The home named.
+        home: HomeId,
+        /// The interval.
+        interval: Interval,
+    },
+    /// Each interval settles on one reading.
+    #[error(
+        "{interval} of {home} is settled on a reading already; what was wrong in it is corrected by a correction"
+    )]
+    SettledAlready {
+        /// The home named.
+        home: HomeId,
+        /// The interval.
+        interval: Interval,
+    },
+    /// Who delivers readings is written in the genesis.
+    #[error(
+        "this community settles on what its own nodes read (market.reading_source = \"node\"), not on a metering operator's \
+         readings"
+    )]
+    OtherSource,
+    /// More than all of the local generation would be given away.
+    #[error(
+        "the agreed shares would add up to {sum} of 10 000 from {from} on; another home must give up its part first"
+    )]
+    Shares {
+        /// What they would come to.
+        sum: u64,
+        /// From when.
+        from: Interval,
+    },
+    /// Fees that nobody could pay.
+    #[error(
+        "a network fee is at most {max} in this network, so that those of its longest path do not come to more than 1 000 per \
+         kWh"
+    )]
+    FeeLimit {
+        /// The limit.
+        max: Price,
+    },
+    /// Money that was never paid in.
+    #[error(
+        "the accounts add up to {accounts}, which does not cover {needed}: it was never paid in; settle what is owed by a \
+         deposit first"
+    )]
+    NotPaidIn {
+        /// Sum of the accounts.
+        accounts: Money,
+        /// What was to be paid out.
+        needed: Money,
+    },
     /// This community does not trade forward.
     #[error("forward trading is off in this community")]
     ForwardOff,
@@ -247,6 +317,37 @@ pub enum EntryError {
         gate: Timestamp,
         /// The block's time.
         time: Timestamp,
+    },
+    /// What protects the network comes in time for the gate that it binds.
+    #[error("the gate of {from} closed at {gate}; publish from a later interval on")]
+    AfterGate {
+        /// First interval of the series.
+        from: Interval,
+        /// Its gate closure.
+        gate: Timestamp,
+    },
+    /// An order's limit that no supplier's price at its node could ask for.
+    #[error(
+        "the limit {price} lies outside {low} to {high}, the supplier's prices at this node with network fees; give one in \
+         between"
+    )]
+    PriceBand {
+        /// The limit.
+        price: Price,
+        /// What the supplier pays there.
+        low: Price,
+        /// What the supplier charges there.
+        high: Price,
+    },
+    /// More than the connection carries.
+    #[error(
+        "the home's orders for this interval come to {asked}, but its connection carries {max}; order less"
+    )]
+    ConnectionLimit {
+        /// All its open orders for the interval.
+        asked: WattHours,
+        /// Certified size, or the operator's cap in this interval.
+        max: WattHours,
     },
     /// Out of the order limits.
     #[error("{what}")]
@@ -269,6 +370,9 @@ pub enum EntryError {
     /// The market could not compute.
     #[error("the market refused: {0}")]
     Market(#[from] MarketError),
+    /// Limits or fees that the network cannot have.
+    #[error("the network refused: {0}")]
+    Network(#[from] NetworkError),
 }
 
 /// Why a reading is not of the meter that is registered; alike in serial number and epoch, only the profile differs.
@@ -330,13 +434,23 @@ pub enum InvariantError {
         /// The sum, deposits counted negative.
         sum: Money,
     },
-    /// A member in debt.
-    #[error("the account of {home} stands at {balance}")]
+    /// A member in debt, or beyond its credit.
+    #[error("the account of {home} stands at {balance}, below its limit")]
     BelowZero {
         /// Whose.
         home: HomeId,
         /// What it says.
         balance: Balance,
+    },
+    /// Money reserved for nothing, or not reserved for what is owed.
+    #[error("{home}: {reserved} reserved, but open orders and positions need {needed}")]
+    ReservesDiffer {
+        /// Whose.
+        home: HomeId,
+        /// What is reserved.
+        reserved: Money,
+        /// Sum of the reserves of its open orders and positions.
+        needed: Money,
     },
     /// Energy settled twice or not at all.
     #[error("{home}: {read} read, but {settled} settled and {pending} waiting")]

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use energy::{Balance, HomeId, MeterSerial, Money, Mtu, Price, Timestamp, WattHours};
-use market::{Network, NetworkError, NodeSpec, SupplierLeg};
+use market::{Division, Losses, Network, NetworkError, NodeSpec, Sharing, SupplierLeg, Unused};
 
 use crate::block::{Delegate, DelegateSet};
 use crate::codec::{Encode, encode_list, encode_text, record};
 use crate::crypto::{Hash32, PublicKey};
-use crate::entry::{Admission, Chain, TEXT_MAX, TariffPoint};
+use crate::entry::{Admission, Chain, Participation, TEXT_MAX, TariffPoint};
+use crate::fees::is_dear;
 use crate::meter::MeterRegistration;
 
 /// The most energy a connection takes or gives in one interval: 1 MWh. A low-voltage transformer has 1 MVA at the most, so
@@ -18,12 +19,17 @@ pub const INTERVAL_ENERGY_MAX: WattHours = WattHours::new(1_000_000);
 pub const MONEY_MAX: Balance = Balance::new(4_000_000_000_000_000_000);
 /// The most credit a supplier can have: 1 billion of the currency.
 pub const SUPPLIER_CREDIT_MAX: Balance = Balance::new(1_000_000_000_000_000_000);
+/// The most credit a member can have where members pay by statement: 1 million of the currency, so that what all members
+/// together spend on credit fits on one account beside all other money.
+pub const MEMBER_CREDIT_MAX: Balance = Balance::new(1_000_000_000_000_000);
 /// The most members a chain can have.
 pub const MEMBERS_MAX: usize = 1024;
 /// The most nodes a network can have.
 pub const NODES_MAX: usize = 4096;
 /// An hour's notice before the first interval of an ordinary tariff series, in ms.
 pub const TARIFF_NOTICE_MS: u64 = 3_600_000;
+/// All agreed shares under a static key together: the whole local generation.
+pub const SHARES_MAX: u32 = 10_000;
 /// No price on the ledger is beyond this: 1 000 of the currency per kWh.
 pub const PRICE_LIMIT: Price = Price::new(1_000_000_000);
 
@@ -76,11 +82,13 @@ record!(Roles { operator, treasurer, auditor, metering_operator });
 pub struct GenesisMember {
     /// As if admitted by an entry.
     pub admission: Admission,
+    /// Its part in sharing by keys.
+    pub participation: Participation,
     /// Treasurer's deposit.
     pub deposit: Balance,
 }
 
-record!(GenesisMember { admission, deposit });
+record!(GenesisMember { admission, participation, deposit });
 
 /// The meter at the transformer, if the community has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,11 +122,135 @@ pub enum Forward {
     Off = 0,
     /// One sealed auction per interval at its gate.
     Auction = 1,
+    /// Orders that admit the middle of the supplier's prices are matched there at the gate, nearest first: a single order
+    /// cannot move that price, so it fits a small community.
+    Posted = 2,
 }
 
 impl Encode for Forward {
     fn encode(&self, out: &mut Vec<u8>) {
         out.push(*self as u8);
+    }
+}
+
+/// How members pay.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MoneyMode {
+    /// From what they paid in before: no account ever goes below zero.
+    #[default]
+    Prepaid,
+    /// After the month, by a statement of the billing party, where prepayment is not allowed: an account may go below zero by
+    /// the member's credit limit.
+    Statement {
+        /// How far, above zero.
+        credit: Balance,
+    },
+}
+
+impl MoneyMode {
+    /// How far a member's account may go below zero.
+    #[must_use]
+    pub const fn credit(self) -> Balance {
+        match self {
+            Self::Prepaid => Balance::ZERO,
+            Self::Statement { credit } => credit,
+        }
+    }
+}
+
+impl Encode for MoneyMode {
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Prepaid => out.push(0),
+            Self::Statement { credit } => {
+                out.push(1);
+                credit.encode(out);
+            }
+        }
+    }
+}
+
+/// Whose readings are settled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ReadingSource {
+    /// The homes' own nodes.
+    #[default]
+    Node = 0,
+    /// The metering operator's, where law gives metering to one; the nodes' own readings give a provisional result.
+    MeteringOperator = 1,
+}
+
+impl Encode for ReadingSource {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(*self as u8);
+    }
+}
+
+/// The share of an edge's rating that forward trading may use in one interval where the operator published no envelope, in
+/// thousandths, if genesis does not say.
+pub const ENVELOPE_PERMILLE: u32 = 500;
+
+/// How the market works beside its forward trading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MarketTerms {
+    /// The share of an edge's rating that forward trading may use where no envelope is published, 0 to 1 000 thousandths.
+    pub envelope_permille: u32,
+    /// How members pay.
+    pub money: MoneyMode,
+    /// Whose readings are settled.
+    pub reading_source: ReadingSource,
+    /// How metered energy is shared.
+    pub sharing: Sharing,
+    /// Whether the community pays for what the network loses. Only where every connection under the root meter is a member's.
+    pub losses: Losses,
+}
+
+impl Default for MarketTerms {
+    fn default() -> Self {
+        Self {
+            envelope_permille: ENVELOPE_PERMILLE,
+            money: MoneyMode::default(),
+            reading_source: ReadingSource::default(),
+            sharing: Sharing::Neighbour,
+            losses: Losses::Recorded,
+        }
+    }
+}
+
+impl Encode for MarketTerms {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.envelope_permille.encode(out);
+        self.money.encode(out);
+        self.reading_source.encode(out);
+        self.sharing.encode(out);
+        matches!(self.losses, Losses::Community).encode(out);
+    }
+}
+
+impl Encode for Sharing {
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Neighbour => out.push(0),
+            Self::StaticKey { price, unused } => {
+                out.push(1);
+                price.encode(out);
+                matches!(unused, Unused::PassedOn).encode(out);
+            }
+            Self::DynamicKey { price } => {
+                out.push(2);
+                price.encode(out);
+            }
+            Self::Incentive { payment, division } => {
+                out.push(3);
+                payment.encode(out);
+                out.push(match division {
+                    Division::Producers => 0,
+                    Division::Consumers => 1,
+                    Division::Halves => 2,
+                });
+            }
+        }
     }
 }
 
@@ -139,6 +271,8 @@ pub struct Genesis {
     pub due_after_ms: u64,
     /// Forward trading.
     pub forward: Forward,
+    /// The market's other terms.
+    pub market: MarketTerms,
     /// Whether the supplier leg moves money on the ledger.
     pub supplier_leg: SupplierLeg,
     /// How far below zero the supplier's account may go.
@@ -166,16 +300,13 @@ impl Genesis {
     /// [`GenesisError`]: the first fault, named.
     pub fn validate(&self) -> Result<Network, GenesisError> {
         self.validate_terms()?;
+        self.validate_market()?;
         self.validate_roles()?;
         if self.network.len() > NODES_MAX {
             return Err(GenesisError::TooMany { what: "network nodes", max: NODES_MAX });
         }
         let network = Network::new(&self.network)?;
-        let dear = |spec: &NodeSpec| {
-            let node = network.index_of(&spec.id).unwrap_or_else(|| network.root());
-            network.fee_up_to_root(node).max(network.fee_down_from_root(node)) > PRICE_LIMIT
-        };
-        if self.network.iter().any(dear) {
+        if is_dear(&network) {
             return Err(GenesisError::Term {
                 what: "the network fees of a path add up to more than 1 000 per kWh",
             });
@@ -223,6 +354,34 @@ impl Genesis {
         Ok(())
     }
 
+    fn validate_market(&self) -> Result<(), GenesisError> {
+        let fault = |what: &'static str| Err(GenesisError::Term { what });
+        let terms = &self.market;
+        if terms.envelope_permille > 1000 {
+            return fault("market.envelope_permille must lie between 0 and 1000");
+        }
+        if let MoneyMode::Statement { credit } = terms.money
+            && !(Balance::new(1)..=MEMBER_CREDIT_MAX).contains(&credit)
+        {
+            return fault("market.credit must lie between 1 n and 1 million of the currency");
+        }
+        if terms.reading_source == ReadingSource::MeteringOperator && self.roles.metering_operator.is_none() {
+            return fault("market.reading_source is the metering operator, but roles names none");
+        }
+        let price = match terms.sharing {
+            Sharing::Neighbour => Price::ZERO,
+            Sharing::StaticKey { price, .. } | Sharing::DynamicKey { price } => price.unwrap_or(Price::ZERO),
+            Sharing::Incentive { payment, .. } => payment,
+        };
+        if !(Price::ZERO..=PRICE_LIMIT).contains(&price) {
+            return fault("market.sharing_price must lie between 0 and 1 000 per kWh");
+        }
+        if terms.losses == Losses::Community && self.root_meter.is_none() {
+            return fault("market.losses are the community's, but there is no root_meter to find them with");
+        }
+        Ok(())
+    }
+
     /// The keys of everybody who is not a home.
     fn role_keys(&self) -> impl Iterator<Item = PublicKey> {
         let Roles { operator, treasurer, auditor, metering_operator } = self.roles;
@@ -250,6 +409,7 @@ impl Genesis {
         let mut serials: BTreeSet<_> = self.root_meter.iter().map(|meter| &meter.serial).collect();
         let mut keys: BTreeSet<PublicKey> = self.role_keys().collect();
         let mut deposits = Money::ZERO;
+        let mut shares = 0u32;
         for member in &self.members {
             let admission = &member.admission;
             let home = admission.home.clone();
@@ -265,6 +425,16 @@ impl Genesis {
             }
             if !serials.insert(&admission.meter.serial) {
                 return fault("has the meter serial of another home or of the root meter");
+            }
+            if !admission.size.is_possible() {
+                return fault("has a connection of more than 1 MWh an interval");
+            }
+            if !member.participation.is_possible() {
+                return fault("takes part with more than all of its energy or of the shared energy");
+            }
+            shares = shares.saturating_add(member.participation.share_permyriad);
+            if shares > SHARES_MAX {
+                return fault("has an agreed share with which all add up to more than 10 000");
             }
             if member.deposit < Balance::ZERO {
                 return fault("has a negative deposit");
@@ -316,6 +486,7 @@ impl Encode for Genesis {
         self.clock.encode(out);
         self.due_after_ms.encode(out);
         self.forward.encode(out);
+        self.market.encode(out);
         matches!(self.supplier_leg, SupplierLeg::Ledger).encode(out);
         self.supplier_credit.encode(out);
         encode_list(&self.network, out);

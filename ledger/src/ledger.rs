@@ -2,20 +2,23 @@
 
 use std::sync::Arc;
 
-use energy::{Balance, HomeId, Interval, Money, Timestamp};
-use market::{Account, Network};
+use energy::{Balance, HomeId, Interval, Money, NodeId, Price, Timestamp};
+use market::{Account, Network, Position};
 
-use crate::apply::{Step, gate_of};
+use crate::apply::{CHANGES_MAX, Step, gate_of};
 use crate::assurance::{Assurance, AssuranceStatement, MeterAssurance};
 use crate::block::{BLOCK_BYTES_MAX, BLOCK_ENTRIES_MAX, Block, BlockId, DelegateSet, Header, RULE_VERSION};
 use crate::codec::{Decode, Encode, Reader};
 use crate::crypto::Hash32;
-use crate::entry::{Chain, Entry, EntryId, Stream, TariffPoint, VerifiedEntry};
+use crate::entry::{
+    Chain, ConnectionSize, Entry, EntryId, EnvelopePoint, Stream, TariffPoint, VerifiedEntry,
+};
 use crate::error::{BlockError, EntryError, InvariantError, SnapshotError};
+use crate::fees::fee_max;
 use crate::genesis::{Genesis, GenesisError, RootMeter};
 use crate::meter::MeterRegistration;
 use crate::outcome::{Leaf, LeafSource, Outcome, PostingRecord, ReadingRecord};
-use crate::state::{Member, RootState, Rules, State};
+use crate::state::{Member, OpenOrder, OpenOrders, RootState, Rules, State};
 use crate::tree::Frontier;
 
 /// Blocks come at least this often, even with nothing to do, in ms of market time.
@@ -72,13 +75,14 @@ impl Ledger {
         let chain = genesis.chain();
         let delegates = Arc::new(genesis.delegate_set()?);
         let first = Interval::containing(genesis.start, genesis.mtu);
-        let rules = Arc::new(Rules { genesis: genesis.clone(), network });
+        let rules = rules_of(genesis, network);
         let mut step = Step::new(State {
             time: genesis.start,
             grace_until: Timestamp::EPOCH,
             next_to_settle: first.index(),
             // The gate of the first interval lies before the chain's start.
             next_gate: first.next().index(),
+            next_provisional: first.index(),
             delegates,
             bank: None,
             root_meter: RootState {
@@ -93,10 +97,16 @@ impl Ledger {
             last_tariff: Default::default(),
             pending: Default::default(),
             pending_root: Default::default(),
+            provisional: Default::default(),
+            unread: Default::default(),
             numbers: Default::default(),
             book: Default::default(),
             positions: Default::default(),
             forward: Default::default(),
+            fees: Default::default(),
+            last_fees: Default::default(),
+            envelopes: Default::default(),
+            caps: Default::default(),
             assurance: Default::default(),
             rules,
         });
@@ -105,7 +115,9 @@ impl Ledger {
             let home = admission.home.clone();
             // Nothing is hidden about a founder that genesis does not show, so its first salt need not be random.
             let salt = first_salt(&chain, &home);
-            step.state.members.insert(home.clone(), Member::new(admission, salt));
+            let mut founder = Member::new(admission, first.index(), salt);
+            founder.participation.set(first.index(), member.participation, first.index());
+            step.state.members.insert(home.clone(), founder);
             step.credit_deposit(&Account::Home(home.clone()), member.deposit.as_money()).map_err(|_| {
                 GenesisError::Member { home, what: "has a deposit beyond what accounts can hold" }
             })?;
@@ -123,7 +135,7 @@ impl Ledger {
     pub fn restore(genesis: &Genesis, snapshot: &[u8]) -> Result<Self, SnapshotError> {
         let network = genesis.validate()?;
         let expected = genesis.chain();
-        let rules = Arc::new(Rules { genesis: genesis.clone(), network });
+        let rules = rules_of(genesis, network);
         let mut reader = Reader::new(snapshot);
         let chain = Chain::decode(&mut reader)?;
         if chain.id != expected.id {
@@ -152,6 +164,11 @@ impl Ledger {
         self.state_root.encode(&mut out);
         self.state.encode(&mut out);
         out
+    }
+
+    /// What stands behind every question.
+    pub(crate) const fn state(&self) -> &State {
+        &self.state
     }
 
     /// Which chain.
@@ -202,10 +219,24 @@ impl Ledger {
         &self.state.delegates
     }
 
-    /// The network.
+    /// The network with the fees of genesis.
     #[must_use]
     pub fn network(&self) -> &Network {
         &self.state.rules.network
+    }
+
+    /// The network with the fees of an interval: as published, else the last ordinary ones of that time of day, else those of
+    /// genesis.
+    #[must_use]
+    pub fn network_at(&self, interval: Interval) -> Arc<Network> {
+        self.state.network_at(interval)
+    }
+
+    /// The first interval in which a home is no member any more, if it has said so.
+    #[must_use]
+    pub fn leaves(&self, home: &HomeId) -> Option<Interval> {
+        let leaves = self.member(home)?.leaves?;
+        Some(self.state.interval(leaves))
     }
 
     /// What the chain started from.
@@ -224,6 +255,69 @@ impl Ledger {
     #[must_use]
     pub fn reserved(&self, home: &HomeId) -> Balance {
         self.state.reserves.get(home).copied().unwrap_or_default()
+    }
+
+    /// A home's open orders, by interval, in the order in which they were taken.
+    #[must_use]
+    pub fn open_orders(&self, home: &HomeId) -> Vec<(Interval, OpenOrder)> {
+        let book = self.state.book.iter().filter(|((_, of), _)| of == home);
+        let mut rows: Vec<_> = book.map(|((index, _), mine)| (*index, mine)).collect();
+        rows.sort_unstable_by_key(|(index, _)| *index);
+        let orders = |(index, mine): (u64, &OpenOrders)| {
+            let interval = self.state.interval(index);
+            mine.orders.iter().map(move |order| (interval, order.clone())).collect::<Vec<_>>()
+        };
+        rows.into_iter().flat_map(orders).collect()
+    }
+
+    /// How often a home may still replace or take back its orders for an interval.
+    #[must_use]
+    pub fn changes_left(&self, home: &HomeId, interval: Interval) -> u8 {
+        let mine = self.state.book.get(&(interval.index(), home.clone()));
+        CHANGES_MAX.saturating_sub(mine.map_or(0, |mine| mine.changes))
+    }
+
+    /// What a home traded forward for an interval that is not settled yet, or was settled without its reading.
+    #[must_use]
+    pub fn position(&self, home: &HomeId, interval: Interval) -> Position {
+        let open = self.state.positions.get(&(interval.index(), home.clone()));
+        open.map(|open| open.position).unwrap_or_default()
+    }
+
+    /// The limits between which a home's orders for an interval lie: what its supplier pays and charges at its node by the
+    /// community's tariff, with network fees.
+    ///
+    /// # Errors
+    /// [`EntryError`]: no such home, or no local trade because the supplier charges less than it pays.
+    pub fn price_band(&self, home: &HomeId, interval: Interval) -> Result<(Price, Price), EntryError> {
+        let member = self.member(home).ok_or_else(|| EntryError::UnknownHome { home: home.clone() })?;
+        self.state.price_band(self.state.node_of(member), interval)
+    }
+
+    /// The most a home may trade in an interval: its connection's certified size, or the operator's cap where that is less.
+    #[must_use]
+    pub fn connection_limit(&self, home: &HomeId, interval: Interval) -> Option<ConnectionSize> {
+        self.member(home).map(|member| self.state.connection_of(home, member, interval))
+    }
+
+    /// The operator's cap of a home's connection in an interval, for its flexible devices, traded or not.
+    #[must_use]
+    pub fn connection_cap(&self, home: &HomeId, interval: Interval) -> Option<ConnectionSize> {
+        self.state.caps.get(&(interval.index(), home.clone())).copied()
+    }
+
+    /// What forward trading may send over the edge from a node to its parent in an interval; `None`: no such node.
+    #[must_use]
+    pub fn envelope(&self, node: &NodeId, interval: Interval) -> Option<EnvelopePoint> {
+        let specs = self.state.rules.network.specs();
+        let spec = specs.iter().find(|spec| spec.id == *node)?;
+        Some(self.state.envelope_at(interval.index(), spec))
+    }
+
+    /// The first interval whose gate has not closed; orders are for it or a later one.
+    #[must_use]
+    pub fn next_gate(&self) -> Interval {
+        self.state.interval(self.state.next_gate)
     }
 
     /// What `debtor` owes `creditor`.
@@ -345,7 +439,8 @@ impl Ledger {
         let heartbeat = self.state.time.plus_ms(HEARTBEAT_MS);
         let due = self.next_deadline();
         let gate = self.state.next_gate_time().unwrap_or(heartbeat);
-        heartbeat.min(due).min(gate)
+        let provisional = self.state.next_provisional_time().unwrap_or(heartbeat);
+        heartbeat.min(due).min(gate).min(provisional)
     }
 
     /// True if a block at `time` is the gate or deadline block of some interval.
@@ -530,6 +625,11 @@ fn compare(found: &Header, expected: &Header) -> Result<(), BlockError> {
         }
     }
     Ok(())
+}
+
+fn rules_of(genesis: &Genesis, network: Network) -> Arc<Rules> {
+    let fee_max = fee_max(&network);
+    Arc::new(Rules { genesis: genesis.clone(), network: Arc::new(network), fee_max })
 }
 
 fn first_salt(chain: &Chain, home: &HomeId) -> crate::crypto::Salt {

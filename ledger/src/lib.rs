@@ -7,7 +7,7 @@
 //!
 //! Every entry and every [`Outcome`] is a [`Leaf`] of one append-only [`tree`]; what concerns a person is sealed there.
 //! What must always hold is checked after every block ([`Ledger::check_invariants`]): accounts sum to zero, no member is
-//! below zero, every metered Wh is settled once or waits. Whatever an entry says, it must not be able to break that for
+//! below zero (or its credit, where members pay by statement), every metered Wh is settled once or waits. Whatever an entry says, it must not be able to break that for
 //! everybody else: energy, money, prices and lists are bounded where they come in.
 //!
 //! What is deliberately absent: I/O, a clock, randomness, floating point, unordered maps. Time, signatures and salts come in
@@ -31,15 +31,22 @@ pub mod codec;
 mod crypto;
 mod entry;
 mod error;
+mod fees;
 mod genesis;
 mod ledger;
 mod meter;
 mod outcome;
+mod provisional;
+mod rates;
+mod rent;
 mod settle;
 mod state;
 mod table;
+mod trade;
 pub mod tree;
+mod view;
 
+pub use apply::{CHANGES_MAX, ENTRIES_PER_HOUR, FREEZE_MS, GATE_LEAD_MS, OPENS_MS, ORDER_MIN};
 pub use assurance::{
     ASSURANCES_MAX, Assurance, AssuranceStatement, EvidenceState, FULL_DAYS, Finding, INVERTER_PERMILLE_MAX,
     LEVEL_MAX, MeterAssurance, MeterEvidence, PEAK_W_MAX, PvDeclaration, SILENT_DAYS, Stated, VOLTAGE_DV_MAX,
@@ -54,5 +61,7 @@ pub use ledger::{Executed, HEARTBEAT_MS, Ledger, Proposed, money_on_accounts};
 pub use meter::*;
 pub use outcome::*;
 pub use settle::sum_by_account;
-pub use state::{Member, MeterState};
+pub use state::{Member, MeterState, OPEN_ORDERS_MAX, OpenOrder};
 pub use table::Table;
+pub use trade::{BreachOutcome, GateOutcome, OrderOutcome, OrderResult};
+pub use view::{FirmPosition, OrderWindow};

@@ -6,6 +6,7 @@ use market::{Account, HomeMatch, Metered, Position, PostingKind};
 use crate::codec::{CodecError, Decode, Encode, Reader, record};
 use crate::crypto::{Hash32, Salt};
 use crate::entry::TariffPoint;
+use crate::trade::{BreachOutcome, GateOutcome, OrderOutcome};
 use crate::tree::leaf_hash;
 
 /// How a home's interval came to its amounts.
@@ -18,6 +19,9 @@ pub enum OutcomeKind {
     Late = 1,
     /// A correction of what was settled.
     Correction = 2,
+    /// By the home's own node, where the metering operator's readings settle: nothing moves, and it is replaced once by what
+    /// is settled. Never to be added to settled results.
+    Provisional = 3,
 }
 
 impl OutcomeKind {
@@ -28,6 +32,7 @@ impl OutcomeKind {
             Self::Settled => "settled",
             Self::Late => "late",
             Self::Correction => "correction",
+            Self::Provisional => "provisional",
         }
     }
 }
@@ -53,6 +58,10 @@ pub struct HomeOutcome {
     pub baseline: Money,
     /// What it could not pay its supplier.
     pub claim: Money,
+    /// Its part of the network's losses, in `amount` (negative: pays).
+    pub loss: Money,
+    /// What it is due from outside under a sharing incentive; shown, not in `amount`, and paid in as a deposit.
+    pub incentive: Money,
     /// Quality of the reading.
     pub quality: Option<Quality>,
     /// Hides the leaf.
@@ -91,6 +100,12 @@ pub enum Outcome {
     Home(HomeOutcome),
     /// A community's interval.
     Interval(IntervalOutcome),
+    /// A gate of forward trading.
+    Gate(GateOutcome),
+    /// An order at its gate.
+    Order(OrderOutcome),
+    /// A connection beyond its cap.
+    Breach(BreachOutcome),
 }
 
 impl Outcome {
@@ -100,6 +115,9 @@ impl Outcome {
         match self {
             Self::Home(home) => home.salt,
             Self::Interval(interval) => interval.salt,
+            Self::Gate(gate) => gate.salt,
+            Self::Order(order) => order.salt,
+            Self::Breach(breach) => breach.salt,
         }
     }
 
@@ -107,8 +125,9 @@ impl Outcome {
     #[must_use]
     pub const fn is_sealed(&self) -> bool {
         match self {
-            Self::Home(_) => true,
+            Self::Home(_) | Self::Order(_) | Self::Breach(_) => true,
             Self::Interval(interval) => !interval.public,
+            Self::Gate(gate) => !gate.public,
         }
     }
 }
@@ -131,6 +150,8 @@ impl Encode for Outcome {
                 home.amount.encode(out);
                 home.baseline.encode(out);
                 home.claim.encode(out);
+                home.loss.encode(out);
+                home.incentive.encode(out);
                 home.quality.map(|quality| quality as u8).encode(out);
                 home.salt.encode(out);
             }
@@ -147,6 +168,18 @@ impl Encode for Outcome {
                 interval.public.encode(out);
                 interval.salt.encode(out);
             }
+            Self::Gate(gate) => {
+                out.push(3);
+                gate.encode(out);
+            }
+            Self::Order(order) => {
+                out.push(4);
+                order.encode(out);
+            }
+            Self::Breach(breach) => {
+                out.push(5);
+                breach.encode(out);
+            }
         }
     }
 }
@@ -162,6 +195,7 @@ impl Decode for Outcome {
                     0 => OutcomeKind::Settled,
                     1 => OutcomeKind::Late,
                     2 => OutcomeKind::Correction,
+                    3 => OutcomeKind::Provisional,
                     _ => return Err(invalid("outcome kind")),
                 },
                 metered: Decode::decode(r)?,
@@ -170,6 +204,8 @@ impl Decode for Outcome {
                 amount: Decode::decode(r)?,
                 baseline: Decode::decode(r)?,
                 claim: Decode::decode(r)?,
+                loss: Decode::decode(r)?,
+                incentive: Decode::decode(r)?,
                 quality: match Option::<u8>::decode(r)? {
                     None => None,
                     Some(code) => Some(Quality::from_code(code).ok_or(invalid("quality"))?),
@@ -188,6 +224,9 @@ impl Decode for Outcome {
                 public: Decode::decode(r)?,
                 salt: Decode::decode(r)?,
             })),
+            3 => Decode::decode(r).map(Self::Gate),
+            4 => Decode::decode(r).map(Self::Order),
+            5 => Decode::decode(r).map(Self::Breach),
             _ => Err(invalid("outcome")),
         }
     }

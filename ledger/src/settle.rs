@@ -1,20 +1,23 @@
 //! What market time makes due: gates, and the settlement of intervals at their deadlines.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use energy::{HomeId, Interval, Money, Quality, Timestamp, WattHours};
+use energy::{Balance, HomeId, Interval, Money, Quality, Timestamp, WattHours};
 use market::{
-    Account, HomeMatch, HomeSettlement, Metered, Position, Posting, SettleHome, SupplierLeg, Tariff, settle,
-    settle_correction, settle_late,
+    Account, HomeMatch, HomeSettlement, Metered, Network, Position, Posting, SettleHome, Settlement,
+    SupplierLeg, settle, settle_correction, settle_late,
 };
 
 use crate::apply::{Step, gate_of};
 use crate::crypto::{Hash32, Salt};
 use crate::entry::TariffPoint;
 use crate::error::{EntryError, InvariantError};
-use crate::genesis::Forward;
+use crate::genesis::{Forward, ReadingSource};
 use crate::outcome::{HomeOutcome, IntervalOutcome, Outcome, OutcomeKind, PostingRecord};
-use crate::state::{Pending, State};
+use crate::rates::Rates;
+use crate::state::{OpenPosition, Pending, State};
+use crate::trade::BreachOutcome;
 
 /// Between two blocks further apart in market time there was an outage …
 const OUTAGE_MS: u64 = 600_000;
@@ -25,9 +28,11 @@ const GRACE_MS: u64 = 600_000;
 /// An interval that could not be settled this long after its deadline settles at the supplier's tariff.
 const OVERDUE_MS: u64 = 86_400_000;
 /// Outcomes of one block at the most, roughly: after a long outage the intervals that wait are settled over several blocks.
-const OUTCOMES_MAX: usize = 16_384;
+pub(crate) const OUTCOMES_MAX: usize = 16_384;
+/// Tells the salt of a breach from those of settlements and orders.
+const BREACH_SALT: u8 = 0xf2;
 /// Totals are public only of so many homes …
-const ANONYMITY_HOMES: usize = 15;
+pub(crate) const ANONYMITY_HOMES: usize = 15;
 /// … of which none has more than this share, in percent.
 const ANONYMITY_SHARE: u128 = 15;
 
@@ -49,9 +54,10 @@ impl State {
         if time.ms_since(self.time) > outage_ms { time.plus_ms(GRACE_MS) } else { self.grace_until }
     }
 
-    /// True if a block of `time` settles an interval or closes a gate.
+    /// True if a block of `time` settles an interval, says what one provisionally comes to, or closes a gate.
     pub fn has_due(&self, time: Timestamp) -> bool {
-        let settles = self.deadline(self.next_to_settle).max(self.grace_from(time)) <= time;
+        let deadlines = self.provisional_deadline().into_iter().chain([self.deadline(self.next_to_settle)]);
+        let settles = deadlines.min().is_some_and(|first| first.max(self.grace_from(time)) <= time);
         settles || self.next_gate_time().is_some_and(|gate| gate <= time)
     }
 
@@ -59,7 +65,7 @@ impl State {
     pub fn next_gate_time(&self) -> Option<Timestamp> {
         match self.rules.genesis.forward {
             Forward::Off => None,
-            Forward::Auction => Some(gate_of(self.interval(self.next_gate))),
+            Forward::Auction | Forward::Posted => Some(gate_of(self.interval(self.next_gate))),
         }
     }
 }
@@ -70,18 +76,28 @@ impl Step {
     pub fn advance(&mut self, time: Timestamp) -> Result<(), EntryError> {
         self.state.grace_until = self.state.grace_from(time);
         let of_one = self.state.members.len().saturating_add(1);
+        let before = self.outcomes.len();
         for _ in 0..OUTCOMES_MAX.div_euclid(of_one).max(1) {
+            // A gate has as many outcomes as orders.
+            if self.outcomes.len().saturating_sub(before) >= OUTCOMES_MAX {
+                break;
+            }
             let due = self.state.due(self.state.next_to_settle);
+            let provisional = self.state.next_provisional_time().filter(|provisional| *provisional <= due);
             match self.state.next_gate_time() {
-                Some(gate) if gate <= due && gate <= time => {
+                Some(gate) if gate <= provisional.unwrap_or(due) && gate <= time => {
                     let interval = self.state.interval(self.state.next_gate);
                     self.close_gate(interval, time)?;
                     self.state.next_gate = interval.next().index();
+                }
+                _ if provisional.is_some_and(|provisional| provisional <= time) => {
+                    self.give_provisional(self.state.interval(self.state.next_provisional), time)?;
                 }
                 _ if due <= time => {
                     let interval = self.state.interval(self.state.next_to_settle);
                     self.settle_interval(interval, time)?;
                     self.state.next_to_settle = interval.next().index();
+                    self.state.next_provisional = self.state.next_provisional.max(interval.next().index());
                 }
                 _ => break,
             }
@@ -91,15 +107,49 @@ impl Step {
     }
 
     fn settle_interval(&mut self, interval: Interval, time: Timestamp) -> Result<(), EntryError> {
-        let tariff = self.state.tariff_at(interval);
-        self.remember_tariff(interval, tariff);
+        self.return_rent(interval)?;
+        self.settle_silent()?;
+        self.remember_tariff(interval, self.state.tariff_at(interval));
+        self.state.remember_fees(interval);
+        let rates = self.state.rates_at(interval);
+        let root = self.root_of(interval);
+        self.state.pending_root.remove(&interval.index());
         let homes = self.homes_of(interval)?;
         let (settlements, matched) = if self.is_overdue(interval, time) {
-            (self.settle_with_supplier(interval, tariff, &homes)?, WattHours::ZERO)
+            (self.settle_with_supplier(&rates, &homes)?, WattHours::ZERO)
         } else {
-            self.settle_with_neighbours(interval, tariff, &homes)?
+            self.settle_with_neighbours(&rates, &homes, root)?
         };
-        self.close_interval(interval, tariff, &homes, &settlements, matched)
+        self.close_interval(&rates, &homes, &settlements, matched, root)?;
+        self.drop_limits(interval);
+        Ok(())
+    }
+
+    /// What the root meter showed, if it says anything about the members: a connection under it that is none is no loss.
+    pub(crate) fn root_of(&self, interval: Interval) -> Option<Metered> {
+        let root = self.state.pending_root.get(&interval.index()).copied();
+        let all = || self.state.members.iter().all(|(_, member)| member.is_member_in(interval));
+        root.filter(|_| all())
+    }
+
+    /// Forgets envelopes with their interval, and caps a day later: until then a late reading can show a breach.
+    fn drop_limits(&mut self, interval: Interval) {
+        let settled = interval.index();
+        let day = u64::from(interval.mtu().per_day());
+        self.state.envelopes.extract(|(index, _)| *index <= settled);
+        self.state.caps.extract(|(index, _)| index.saturating_add(day) <= settled);
+    }
+
+    /// Says so where a home's meter showed more in an interval than the operator's cap.
+    fn report_breach(&mut self, interval: Interval, home: &Home) {
+        let Some(metered) = home.input.metered.filter(|_| home.quality != Some(Quality::Gap)) else { return };
+        let id = &home.input.id;
+        let Some(cap) = self.state.caps.get(&(interval.index(), id.clone())).copied() else { return };
+        if metered.import > cap.import || metered.export > cap.export {
+            let salt = derived_salt(&home.salt.0, interval, BREACH_SALT);
+            let breach = BreachOutcome { home: id.clone(), interval, metered, cap, salt };
+            self.outcomes.push(Outcome::Breach(breach));
+        }
     }
 
     /// A day after the deadline nothing is matched any more.
@@ -109,35 +159,42 @@ impl Step {
 
     fn settle_with_neighbours(
         &mut self,
-        interval: Interval,
-        tariff: TariffPoint,
+        rates: &Rates,
         homes: &[Home],
+        root: Option<Metered>,
     ) -> Result<(Vec<HomeSettlement>, WattHours), EntryError> {
-        let forward = self.state.forward.remove(&interval.index()).unwrap_or_default();
+        let forward = self.state.forward.remove(&rates.interval.index()).unwrap_or_default();
         let inputs: Vec<_> = homes.iter().map(|home| home.input.clone()).collect();
-        let rules = self.state.rules.clone();
-        let leg = rules.genesis.supplier_leg;
-        let result = settle(&rules.network, &prices(tariff), leg, &inputs, forward.fees, forward.rent)?;
-        self.post_all(interval, result.postings)?;
-        if leg == SupplierLeg::Ledger {
-            // All fees less those on local energy, which the homes paid among themselves.
-            let local = Money::sum(result.homes.iter().map(|home| home.matched.local_amount))?;
-            let advanced = std::iter::once((Account::Network, result.fees.add(local)?));
-            let paid = inputs
-                .iter()
-                .zip(&result.homes)
-                .map(|(home, settled)| (Account::Home(home.id.clone()), settled.matched.supplier_amount));
-            self.hold_supplier_to_its_credit(interval, advanced.chain(paid))?;
+        let mut result = settle(&rates.terms(), &inputs, forward.fees, forward.rent, root)?;
+        self.post_all(rates.interval, std::mem::take(&mut result.postings))?;
+        if rates.leg == SupplierLeg::Ledger {
+            self.hold_supplier_for(rates.interval, homes, &result)?;
         }
         let matched = result.matched.iter().try_fold(WattHours::ZERO, |sum, node| sum.add(*node))?;
         Ok((result.homes, matched))
     }
 
+    /// Holds the supplier to its credit in what it paid for an interval.
+    fn hold_supplier_for(
+        &mut self,
+        interval: Interval,
+        homes: &[Home],
+        result: &Settlement<HomeId>,
+    ) -> Result<(), EntryError> {
+        // All fees less those on local energy, which the homes paid among themselves.
+        let local = Money::sum(result.homes.iter().map(|home| home.matched.local_amount))?;
+        let mut received = vec![(Account::Network, result.fees.add(local)?)];
+        for (home, settled) in homes.iter().zip(&result.homes) {
+            let amount = settled.matched.supplier_amount.add(settled.loss)?;
+            received.push((Account::Home(home.input.id.clone()), amount));
+        }
+        self.hold_supplier_to_its_credit(interval, received.into_iter())
+    }
+
     /// Each home alone with its supplier; its forward position stands.
     fn settle_with_supplier(
         &mut self,
-        interval: Interval,
-        tariff: TariffPoint,
+        rates: &Rates,
         homes: &[Home],
     ) -> Result<Vec<HomeSettlement>, EntryError> {
         let alone: Vec<Home> = homes
@@ -145,18 +202,16 @@ impl Step {
             .map(|home| Home { input: SettleHome { metered: None, ..home.input.clone() }, ..home.clone() })
             .collect();
         // Without metered energy only the positions settle …
-        let (mut settlements, _) = self.settle_with_neighbours(interval, tariff, &alone)?;
+        let (mut settlements, _) = self.settle_with_neighbours(rates, &alone, None)?;
         // … and then each home's energy less its position, with the supplier.
-        let rules = self.state.rules.clone();
         for (home, settlement) in homes.iter().zip(&mut settlements) {
             if home.input.metered.is_none() {
                 continue;
             }
             let free_balance = self.free_balance(&Account::Home(home.input.id.clone()))?.max(Money::ZERO);
             let input = SettleHome { free_balance, ..home.input.clone() };
-            let leg = rules.genesis.supplier_leg;
-            let (late, postings) = settle_late(&rules.network, &prices(tariff), leg, &input)?;
-            self.post_alone(interval, postings)?;
+            let (late, postings) = settle_late(&rates.terms(), &input)?;
+            self.post_alone(rates.interval, postings)?;
             settlement.metered = late.metered;
             settlement.matched = late.matched;
             settlement.claim = settlement.claim.add(late.claim)?;
@@ -166,28 +221,61 @@ impl Step {
 
     /// Takes the interval's inputs out of the state.
     fn homes_of(&mut self, interval: Interval) -> Result<Vec<Home>, EntryError> {
-        let names: Vec<HomeId> =
-            self.state.members.sorted().into_iter().map(|(home, _)| home.clone()).collect();
+        let names = self.state.homes_in(interval);
         names.iter().map(|home| self.home_of(interval, home)).collect()
     }
 
     fn home_of(&mut self, interval: Interval, home: &HomeId) -> Result<Home, EntryError> {
         let key = (interval.index(), home.clone());
         let pending = self.state.pending.remove(&key);
-        let open = self.state.positions.remove(&key);
-        if let Some(open) = open {
-            self.change_reserve(home, open.reserve.as_money().neg()?)?;
-            if pending.is_none() {
-                // A later reading is settled less this position; it reserves nothing any more.
-                let settled = crate::state::OpenPosition { reserve: energy::Balance::ZERO, ..open };
-                self.state.positions.insert(key, settled);
-            }
+        self.state.provisional.remove(&key);
+        let by_operator = self.state.rules.genesis.market.reading_source == ReadingSource::MeteringOperator;
+        if by_operator && pending.is_none() {
+            self.state.unread.insert(key.clone(), ());
         }
+        let open = self.take_position(interval, home)?;
         let position = open.map(|open| open.position).unwrap_or_default();
-        self.input(interval, home, pending.as_ref(), position)
+        let input = self.input(interval, home, pending.as_ref(), position)?;
+        if let Some(open) = open.filter(|_| pending.is_none()) {
+            self.keep_unread(interval, home, open)?;
+        }
+        Ok(input)
     }
 
-    fn input(
+    /// Takes a position out of the state and frees its reserve.
+    fn take_position(
+        &mut self,
+        interval: Interval,
+        home: &HomeId,
+    ) -> Result<Option<OpenPosition>, EntryError> {
+        let open = self.state.positions.remove(&(interval.index(), home.clone()));
+        if let Some(open) = open {
+            self.change_reserve(home, open.reserve.as_money().neg()?)?;
+        }
+        Ok(open)
+    }
+
+    /// Keeps a position that settles without a reading, as delivered, for the reading that may still come. What it brings stays
+    /// reserved: nobody takes out the price of energy that it may turn out not to have delivered. So the free balance is after
+    /// the settlement what it was before. With a supplier outside nothing late is paid here, so nothing is kept for it.
+    fn keep_unread(
+        &mut self,
+        interval: Interval,
+        home: &HomeId,
+        open: OpenPosition,
+    ) -> Result<(), EntryError> {
+        let kept = match self.state.rules.genesis.supplier_leg {
+            SupplierLeg::Ledger => open.reserve.as_money().add(open.position.amount)?.max(Money::ZERO),
+            SupplierLeg::Outside => Money::ZERO,
+        };
+        self.change_reserve(home, kept)?;
+        let kept = OpenPosition { reserve: Balance::ZERO.credit(kept)?, ..open };
+        self.state.positions.insert((interval.index(), home.clone()), kept);
+        Ok(())
+    }
+
+    /// A home's input to the settlement of an interval, late readings and corrections of it included.
+    pub(crate) fn input(
         &self,
         interval: Interval,
         home: &HomeId,
@@ -197,6 +285,7 @@ impl Step {
         let member =
             self.state.members.get(home).ok_or_else(|| EntryError::UnknownHome { home: home.clone() })?;
         let (limits, contract) = (member.limits_at(interval), member.contract_at(interval));
+        let part = member.participation_at(interval);
         Ok(Home {
             quality: pending.map(|pending| pending.quality),
             salt: pending.map_or(member.salt, |pending| pending.salt),
@@ -209,6 +298,8 @@ impl Step {
                 max_buy: limits.max_buy,
                 import_price: contract.import_price,
                 export_price: contract.export_price,
+                share_permyriad: part.share_permyriad,
+                participation_permille: part.permille,
                 free_balance: self.free_balance(&Account::Home(home.clone()))?.max(Money::ZERO),
             },
         })
@@ -216,28 +307,44 @@ impl Step {
 
     fn remember_tariff(&mut self, interval: Interval, tariff: TariffPoint) {
         self.state.tariff.insert(interval.index(), tariff);
-        self.state.last_tariff.insert(interval.of_day(), tariff);
+        if self.state.is_ordinary_tariff(&tariff) {
+            self.state.last_tariff.insert(interval.of_day(), tariff);
+        }
         let oldest = self.state.oldest_remembered();
         if let Some(forgotten) = oldest.checked_sub(1) {
             self.state.tariff.remove(&forgotten);
+            for home in self.state.homes_in(self.state.interval(forgotten)) {
+                self.state.unread.remove(&(forgotten, home));
+            }
         }
-        self.state.positions.extract(|(index, _)| *index < oldest);
+    }
+
+    /// Settles the positions of intervals that are forgotten next and that no reading ever came for, as if the meter had shown
+    /// nothing: silence must not pay better than a reading.
+    fn settle_silent(&mut self) -> Result<(), EntryError> {
+        let oldest = self.state.oldest_remembered();
+        let silent = self.state.positions.iter().map(|(key, _)| key).filter(|(index, _)| *index < oldest);
+        let mut silent: Vec<_> = silent.cloned().collect();
+        silent.sort_unstable();
+        silent
+            .into_iter()
+            .try_for_each(|(index, home)| self.settle_late(&home, self.state.interval(index), None))
     }
 
     fn close_interval(
         &mut self,
-        interval: Interval,
-        tariff: TariffPoint,
+        rates: &Rates,
         homes: &[Home],
         settlements: &[HomeSettlement],
         matched: WattHours,
+        root: Option<Metered>,
     ) -> Result<(), EntryError> {
+        let (interval, tariff) = (rates.interval, rates.tariff);
         let mut salts = Vec::new();
         for (home, settlement) in homes.iter().zip(settlements) {
             salts.extend_from_slice(&home.salt.0);
-            self.close_home(interval, tariff, home, settlement, OutcomeKind::Settled)?;
+            self.close_home(rates, home, settlement, OutcomeKind::Settled)?;
         }
-        let root = self.state.pending_root.remove(&interval.index());
         let sum = |of: fn(&HomeMatch) -> WattHours| {
             settlements.iter().try_fold(WattHours::ZERO, |sum, home| sum.add(of(&home.matched)))
         };
@@ -260,8 +367,7 @@ impl Step {
 
     fn close_home(
         &mut self,
-        interval: Interval,
-        tariff: TariffPoint,
+        rates: &Rates,
         home: &Home,
         settlement: &HomeSettlement,
         kind: OutcomeKind,
@@ -273,60 +379,67 @@ impl Step {
             totals.import_settled = totals.import_settled.saturating_add(metered.import.get());
             totals.export_settled = totals.export_settled.saturating_add(metered.export.get());
         }
-        // A late reading settles beside its position, which was paid for at the deadline.
-        let position = if kind == OutcomeKind::Late { Position::default() } else { settlement.position };
-        let outcome = HomeOutcome {
-            home: id,
-            interval,
-            kind,
-            metered: settlement.metered,
-            position,
-            matched: settlement.matched,
-            amount: Money::sum([
-                position.amount,
-                settlement.matched.local_amount,
-                settlement.matched.supplier_amount,
-            ])?,
-            baseline: self.supplier_alone(&home.input, tariff, settlement.metered.unwrap_or_default())?,
-            claim: settlement.claim,
-            quality: home.quality,
-            salt: derived_salt(&home.salt.0, interval, kind as u8),
-        };
+        let outcome = self.outcome(rates, home, settlement, kind)?;
         self.outcomes.push(Outcome::Home(outcome));
+        self.report_breach(rates.interval, home);
         Ok(())
     }
 
-    /// What the supplier alone would have come to: export × (export price − F↑) − import × (import price + F↓).
-    fn supplier_alone(
+    /// What there is to say of a home's interval.
+    pub(crate) fn outcome(
         &self,
-        home: &SettleHome<HomeId>,
-        tariff: TariffPoint,
-        metered: Metered,
-    ) -> Result<Money, EntryError> {
-        let network = &self.state.rules.network;
-        let import =
-            home.import_price.unwrap_or(tariff.import_price).add(network.fee_down_from_root(home.node))?;
-        let export =
-            home.export_price.unwrap_or(tariff.export_price).sub(network.fee_up_to_root(home.node))?;
-        Ok(export.cost_of(metered.export)?.sub(import.cost_of(metered.import)?)?)
+        rates: &Rates,
+        home: &Home,
+        settlement: &HomeSettlement,
+        kind: OutcomeKind,
+    ) -> Result<HomeOutcome, EntryError> {
+        let matched = settlement.matched;
+        // A late reading settles beside its position, which was paid for at the deadline.
+        let position = if kind == OutcomeKind::Late { Position::default() } else { settlement.position };
+        let paid = [position.amount, matched.local_amount, matched.supplier_amount, settlement.loss];
+        Ok(HomeOutcome {
+            home: home.input.id.clone(),
+            interval: rates.interval,
+            kind,
+            metered: settlement.metered,
+            position,
+            matched,
+            amount: Money::sum(paid)?,
+            baseline: supplier_alone(rates, &home.input, settlement.metered.unwrap_or_default())?,
+            claim: settlement.claim,
+            loss: settlement.loss,
+            incentive: settlement.incentive,
+            quality: home.quality,
+            salt: derived_salt(&home.salt.0, rates.interval, kind as u8),
+        })
     }
 
-    /// A reading that came after its interval was settled without it.
+    /// A reading that came after its interval was settled without it; `None` where none will come any more.
     pub(crate) fn settle_late(
         &mut self,
         home: &HomeId,
         interval: Interval,
-        pending: &Pending,
+        pending: Option<&Pending>,
     ) -> Result<(), EntryError> {
-        let tariff = self.state.tariff_at(interval);
-        let open = self.state.positions.remove(&(interval.index(), home.clone()));
+        let open = self.take_position(interval, home)?;
         let position = open.map(|open| open.position).unwrap_or_default();
-        let home = self.input(interval, home, Some(pending), position)?;
-        let rules = self.state.rules.clone();
-        let leg = rules.genesis.supplier_leg;
-        let (settlement, postings) = settle_late(&rules.network, &prices(tariff), leg, &home.input)?;
+        let mut home = self.input(interval, home, pending, position)?;
+        home.input.metered = Some(pending.map(|pending| pending.metered).unwrap_or_default());
+        let rates = self.rates_of_one(interval, &mut home)?;
+        let (settlement, postings) = settle_late(&rates.terms(), &home.input)?;
         self.post_alone(interval, postings)?;
-        self.close_home(interval, tariff, &home, &settlement, OutcomeKind::Late)
+        self.close_home(&rates, &home, &settlement, OutcomeKind::Late)
+    }
+
+    /// What a home settles by without its neighbours: on a network of its own way to the root alone, to which it is moved.
+    fn rates_of_one(&self, interval: Interval, home: &mut Home) -> Result<Rates, EntryError> {
+        let path = self.state.path_at(interval, home.input.node);
+        let network = Network::new(&path).map_err(|_| EntryError::Malformed {
+            what: "the way from the home to the root is no network; this is a fault of the program",
+        })?;
+        let first = path.first().and_then(|node| network.index_of(&node.id));
+        home.input.node = first.unwrap_or_else(|| network.root());
+        Ok(self.state.rates_on(interval, Arc::new(network)))
     }
 
     /// The difference of a correction, at the price that is worse for the corrected home.
@@ -338,12 +451,10 @@ impl Step {
         export_delta: i64,
         salt: Salt,
     ) -> Result<(), EntryError> {
-        let tariff = self.state.tariff_at(interval);
-        let home = self.input(interval, home, None, Position::default())?;
-        let rules = self.state.rules.clone();
-        let leg = rules.genesis.supplier_leg;
+        let mut home = self.input(interval, home, None, Position::default())?;
+        let rates = self.rates_of_one(interval, &mut home)?;
         let (amount, claim, postings) =
-            settle_correction(&rules.network, &prices(tariff), leg, &home.input, import_delta, export_delta)?;
+            settle_correction(&rates.terms(), &home.input, import_delta, export_delta)?;
         self.post_alone(interval, postings)?;
         self.owe(Account::Home(home.input.id.clone()), Account::Supplier, claim)?;
         let matched = HomeMatch { supplier_amount: amount, ..HomeMatch::default() };
@@ -358,6 +469,8 @@ impl Step {
             // A correction is no saving and no loss: the supplier alone would have corrected the same.
             baseline: amount,
             claim,
+            loss: Money::ZERO,
+            incentive: Money::ZERO,
             quality: None,
             // The same home and interval can be corrected more than once, each time by an entry with a salt of its own.
             salt: derived_salt(&salt.0, interval, OutcomeKind::Correction as u8),
@@ -415,18 +528,48 @@ impl Step {
 }
 
 impl State {
-    /// Money is conserved, no member is below zero, every metered Wh is settled once or waits.
+    /// Money is conserved, no member is below zero (where members pay by statement: beyond its credit), what is reserved is
+    /// what open orders and positions need, every metered Wh is settled once or waits.
     pub fn check_invariants(&self) -> Result<(), InvariantError> {
         let sum: Money = self.accounts.iter().map(|(_, balance)| *balance).sum();
         if sum != Money::ZERO {
             return Err(InvariantError::MoneyNotConserved { sum });
         }
+        let lowest = Balance::new(self.rules.genesis.market.money.credit().get().saturating_neg());
         for (account, balance) in self.accounts.iter() {
-            if let (Account::Home(home), true) = (account, balance.as_money().is_negative()) {
+            if let (Account::Home(home), true) = (account, *balance < lowest) {
                 return Err(InvariantError::BelowZero { home: home.clone(), balance: *balance });
             }
         }
+        self.check_reserves()?;
         self.check_energy()
+    }
+
+    /// The homes that belong to the community in an interval, in ascending order.
+    pub fn homes_in(&self, interval: Interval) -> Vec<HomeId> {
+        let members = self.members.sorted().into_iter();
+        members.filter(|(_, of)| of.is_member_in(interval)).map(|(home, _)| home.clone()).collect()
+    }
+
+    fn check_reserves(&self) -> Result<(), InvariantError> {
+        let mut differences: BTreeMap<&HomeId, i128> = BTreeMap::new();
+        let mut add = |home, reserve: Balance, sign: i128| {
+            let difference = differences.entry(home).or_default();
+            *difference = difference.saturating_add(sign.saturating_mul(reserve.as_money().get()));
+        };
+        self.reserves.iter().for_each(|(home, reserve)| add(home, *reserve, 1));
+        self.positions.iter().for_each(|((_, home), open)| add(home, open.reserve, -1));
+        for ((_, home), mine) in self.book.iter() {
+            mine.orders.iter().for_each(|order| add(home, order.reserve, -1));
+        }
+        match differences.into_iter().find(|(_, difference)| *difference != 0) {
+            None => Ok(()),
+            Some((home, difference)) => {
+                let reserved = self.reserves.get(home).copied().unwrap_or_default().as_money();
+                let needed = Money::new(reserved.get().saturating_sub(difference));
+                Err(InvariantError::ReservesDiffer { home: home.clone(), reserved, needed })
+            }
+        }
     }
 
     fn check_energy(&self) -> Result<(), InvariantError> {
@@ -459,17 +602,22 @@ impl State {
 
 /// One home's part of a settlement.
 #[derive(Debug, Clone)]
-struct Home {
-    input: SettleHome<HomeId>,
-    quality: Option<Quality>,
-    salt: Salt,
+pub(crate) struct Home {
+    pub input: SettleHome<HomeId>,
+    pub quality: Option<Quality>,
+    pub salt: Salt,
 }
 
-const fn prices(tariff: TariffPoint) -> Tariff {
-    Tariff { import_price: tariff.import_price, export_price: tariff.export_price }
+/// What the supplier alone would have come to: export × (export price − F↑) − import × (import price + F↓).
+fn supplier_alone(rates: &Rates, home: &SettleHome<HomeId>, metered: Metered) -> Result<Money, EntryError> {
+    let (tariff, network) = (rates.tariff, &rates.network);
+    let import =
+        home.import_price.unwrap_or(tariff.import_price).add(network.fee_down_from_root(home.node))?;
+    let export = home.export_price.unwrap_or(tariff.export_price).sub(network.fee_up_to_root(home.node))?;
+    Ok(export.cost_of(metered.export)?.sub(import.cost_of(metered.import)?)?)
 }
 
-fn derived_salt(secret: &[u8], interval: Interval, kind: u8) -> Salt {
+pub(crate) fn derived_salt(secret: &[u8], interval: Interval, kind: u8) -> Salt {
     let digest = Hash32::of(&[b"commonwatt/outcome/v1", secret, &interval.index().to_be_bytes(), &[kind]]).0;
     let mut salt = [0; 16];
     salt.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
@@ -486,19 +634,24 @@ fn is_anonymous(settlements: &[HomeSettlement]) -> bool {
         settlements.iter().map(|home| of(&home.matched).get()).collect::<Vec<u64>>()
     };
     let (sold, bought) = (matched(|home| home.sold), matched(|home| home.bought));
-    let few =
-        |quantities: &[u64]| (1..3).contains(&quantities.iter().filter(|quantity| **quantity > 0).count());
-    let dominated = |quantities: &[u64]| {
-        let sum: u128 = quantities.iter().map(|quantity| u128::from(*quantity)).sum();
-        let largest = u128::from(quantities.iter().copied().max().unwrap_or(0));
-        largest.saturating_mul(100) > sum.saturating_mul(ANONYMITY_SHARE)
-    };
     let (import, export): (Vec<u64>, Vec<u64>) = (metered(|of| of.import), metered(|of| of.export));
     let (taken, given) = (matched(|home| home.supplier_import), matched(|home| home.supplier_export));
     settlements.len() >= ANONYMITY_HOMES
-        && !few(&sold)
-        && !few(&bought)
-        && ![import, export, sold, bought, taken, given].iter().any(|quantities| dominated(quantities))
+        && !is_few(&sold)
+        && !is_few(&bought)
+        && ![import, export, sold, bought, taken, given].iter().any(|quantities| is_dominated(quantities))
+}
+
+/// One or two have something of it: what they have shows in the total.
+pub(crate) fn is_few(quantities: &[u64]) -> bool {
+    (1..3).contains(&quantities.iter().filter(|quantity| **quantity > 0).count())
+}
+
+/// One has more than its share of all.
+pub(crate) fn is_dominated(quantities: &[u64]) -> bool {
+    let sum: u128 = quantities.iter().map(|quantity| u128::from(*quantity)).sum();
+    let largest = u128::from(quantities.iter().copied().max().unwrap_or(0));
+    largest.saturating_mul(100) > sum.saturating_mul(ANONYMITY_SHARE)
 }
 
 /// What was posted in a block, summed by account: for projections and tests.

@@ -2,28 +2,36 @@
 
 use std::sync::Arc;
 
-use energy::{Balance, ClockQuality, HomeId, Interval, Money, Mtu, Price, Quality, Timestamp, WattHours};
+use energy::{
+    Balance, ClockQuality, HomeId, Interval, Money, Mtu, NodeId, Price, Quality, Timestamp, WattHours,
+};
 use market::{Account, Metered, Network, NodeIndex, Position, Side};
 
 use crate::assurance::Assurance;
 use crate::block::DelegateSet;
 use crate::codec::{CodecError, Decode, Encode, Reader, decode_list, encode_list, record};
 use crate::crypto::{Hash32, PublicKey, Salt};
-use crate::entry::{Admission, EntryId, OwnContract, StandingLimits, TariffPoint};
+use crate::entry::{
+    Admission, ConnectionSize, EntryId, EnvelopePoint, FeePoint, OwnContract, Participation, StandingLimits,
+    TariffPoint,
+};
 use crate::genesis::Genesis;
 use crate::meter::MeterRegistration;
 use crate::table::Table;
 
 /// Settled intervals whose prices, contracts and positions are remembered for late readings and corrections, in days.
-const MEMORY_DAYS: u64 = 60;
-/// Open orders of one member for one interval.
-pub(crate) const OPEN_ORDERS_MAX: usize = 4;
+pub(crate) const MEMORY_DAYS: u64 = 60;
+/// Open orders of one member for one interval, at the most.
+pub const OPEN_ORDERS_MAX: usize = 4;
 
 /// What never changes after genesis; not part of the state's bytes, but named by the chain id.
 #[derive(Debug)]
 pub(crate) struct Rules {
     pub genesis: Genesis,
-    pub network: Network,
+    /// With the fees of genesis; [`State::network_at`] has those of an interval.
+    pub network: Arc<Network>,
+    /// The highest fee that can be published for one edge.
+    pub fee_max: Price,
 }
 
 /// Where a meter stood when it was last read; just after its exchange: where it began, as of the last reading of the old one.
@@ -48,9 +56,18 @@ pub(crate) struct MeteredTotals {
     /// Settled so far.
     pub import_settled: u64,
     pub export_settled: u64,
+    /// Import and export of them together that had been settled when congestion rent was returned last.
+    pub returned: u64,
 }
 
-record!(MeteredTotals { import_read, export_read, import_settled, export_settled });
+record!(MeteredTotals { import_read, export_read, import_settled, export_settled, returned });
+
+impl MeteredTotals {
+    /// Import and export together, settled since congestion rent was returned last.
+    pub const fn since_return(&self) -> u64 {
+        self.import_settled.saturating_add(self.export_settled).saturating_sub(self.returned)
+    }
+}
 
 /// A value that holds from an interval on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +99,13 @@ impl<T: Copy + Default> Series<T> {
         self.0.iter().rev().find(|from| from.index <= index).map(|from| from.value).unwrap_or_default()
     }
 
-    /// Sets the value from an interval on, and forgets what no interval from `oldest` on needs any more.
+    /// The indexes after `index` at which the value may change.
+    pub fn changes_after(&self, index: u64) -> impl Iterator<Item = u64> {
+        self.0.iter().map(|from| from.index).filter(move |from| *from > index)
+    }
+
+    /// Sets the value from an interval on, and forgets what no interval from `oldest` on needs any more. The last word
+    /// counts: what was set before for later intervals holds no more.
     pub fn set(&mut self, from: u64, value: T, oldest: u64) {
         self.0.retain(|old| old.index != from);
         self.0.push(Since { index: from, value });
@@ -130,6 +153,11 @@ pub struct Member {
     pub(crate) salt: Salt,
     pub(crate) limits: Series<StandingLimits>,
     pub(crate) contract: Series<OwnContract>,
+    pub(crate) participation: Series<Participation>,
+    /// Index of the first interval in which it is a member: the one in which it was admitted.
+    pub(crate) since: u64,
+    /// Index of the first interval in which it is no member any more.
+    pub(crate) leaves: Option<u64>,
     pub(crate) totals: MeteredTotals,
 }
 
@@ -144,11 +172,14 @@ record!(Member {
     salt,
     limits,
     contract,
+    participation,
+    since,
+    leaves,
     totals,
 });
 
 impl Member {
-    pub(crate) fn new(admission: Admission, salt: Salt) -> Self {
+    pub(crate) fn new(admission: Admission, since: u64, salt: Salt) -> Self {
         Self {
             admission,
             meter: None,
@@ -160,6 +191,9 @@ impl Member {
             salt,
             limits: Series::default(),
             contract: Series::default(),
+            participation: Series::default(),
+            since,
+            leaves: None,
             totals: MeteredTotals::default(),
         }
     }
@@ -174,6 +208,19 @@ impl Member {
     #[must_use]
     pub fn contract_at(&self, interval: Interval) -> OwnContract {
         self.contract.at(interval.index())
+    }
+
+    /// Its part in sharing by keys in an interval.
+    #[must_use]
+    pub fn participation_at(&self, interval: Interval) -> Participation {
+        self.participation.at(interval.index())
+    }
+
+    /// True if it belongs to the community in an interval: admitted by then, and not gone.
+    #[must_use]
+    pub fn is_member_in(&self, interval: Interval) -> bool {
+        let index = interval.index();
+        self.since <= index && self.leaves.is_none_or(|leaves| index < leaves)
     }
 }
 
@@ -234,15 +281,22 @@ record!(Numbers { readings, orders, rest, hour, in_hour });
 
 /// An order that waits for its gate.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct OpenOrder {
+pub struct OpenOrder {
+    /// Its entry.
     pub id: EntryId,
+    /// Buy or sell.
     pub side: Side,
+    /// Its limit.
     pub price: Price,
+    /// What it is for.
     pub quantity: WattHours,
+    /// What it keeps reserved of its home's balance.
     pub reserve: Balance,
+    /// The entry's; hides what becomes of it.
+    pub(crate) salt: Salt,
 }
 
-record!(OpenOrder { id, side, price, quantity, reserve });
+record!(OpenOrder { id, side, price, quantity, reserve, salt });
 
 /// A home's open orders for one interval.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -326,6 +380,8 @@ pub(crate) struct State {
     pub next_to_settle: u64,
     /// Index of the first interval whose gate has not passed.
     pub next_gate: u64,
+    /// Index of the first interval without a provisional result; moves only where the metering operator's readings settle.
+    pub next_provisional: u64,
     pub delegates: Arc<DelegateSet>,
     /// What treasurer and auditor last said stands at the bank.
     pub bank: Option<Balance>,
@@ -340,10 +396,22 @@ pub(crate) struct State {
     pub pending: Table<(u64, HomeId), Pending>,
     /// What the root meter showed in intervals that wait for their deadline.
     pub pending_root: Table<u64, Metered>,
+    /// What the homes' own nodes read where the metering operator's readings settle, until its provisional result.
+    pub provisional: Table<(u64, HomeId), Pending>,
+    /// There too: intervals that were settled without the operator's reading, which may still come.
+    pub unread: Table<(u64, HomeId), ()>,
     pub numbers: Table<PublicKey, Numbers>,
     pub book: Table<(u64, HomeId), OpenOrders>,
     pub positions: Table<(u64, HomeId), OpenPosition>,
     pub forward: Table<u64, ForwardTotals>,
+    /// Published network fees of edges, by interval.
+    pub fees: Table<(u64, NodeId), FeePoint>,
+    /// By quarter-hour of the day: the last fees that were valid there.
+    pub last_fees: Table<(u32, NodeId), FeePoint>,
+    /// The operator's forward envelopes of edges, by interval.
+    pub envelopes: Table<(u64, NodeId), EnvelopePoint>,
+    /// What connections may carry, by interval.
+    pub caps: Table<(u64, HomeId), ConnectionSize>,
     /// How far each home's meter can be believed; no row where nothing was said.
     pub assurance: Table<HomeId, Assurance>,
 }
@@ -363,14 +431,20 @@ impl State {
             self.last_tariff.digest(),
             self.pending.digest(),
             self.pending_root.digest(),
+            self.provisional.digest(),
+            self.unread.digest(),
             self.numbers.digest(),
             self.book.digest(),
             self.positions.digest(),
             self.forward.digest(),
+            self.fees.digest(),
+            self.last_fees.digest(),
+            self.envelopes.digest(),
+            self.caps.digest(),
             self.assurance.digest(),
         ];
         let parts: Vec<&[u8]> = digests.iter().map(|digest| digest.0.as_slice()).collect();
-        Hash32::of(&[b"commonwatt/state/v2", &parts.concat()])
+        Hash32::of(&[b"commonwatt/state/v3", &parts.concat()])
     }
 
     fn encode_small(&self, out: &mut Vec<u8>) {
@@ -378,6 +452,7 @@ impl State {
         self.grace_until.encode(out);
         self.next_to_settle.encode(out);
         self.next_gate.encode(out);
+        self.next_provisional.encode(out);
         self.delegates.encode(out);
         self.bank.encode(out);
         self.root_meter.encode(out);
@@ -393,10 +468,16 @@ impl State {
         self.last_tariff.encode(out);
         self.pending.encode(out);
         self.pending_root.encode(out);
+        self.provisional.encode(out);
+        self.unread.encode(out);
         self.numbers.encode(out);
         self.book.encode(out);
         self.positions.encode(out);
         self.forward.encode(out);
+        self.fees.encode(out);
+        self.last_fees.encode(out);
+        self.envelopes.encode(out);
+        self.caps.encode(out);
         self.assurance.encode(out);
     }
 
@@ -407,6 +488,7 @@ impl State {
             grace_until: Decode::decode(r)?,
             next_to_settle: Decode::decode(r)?,
             next_gate: Decode::decode(r)?,
+            next_provisional: Decode::decode(r)?,
             delegates: Arc::new(Decode::decode(r)?),
             bank: Decode::decode(r)?,
             root_meter: Decode::decode(r)?,
@@ -418,10 +500,16 @@ impl State {
             last_tariff: Decode::decode(r)?,
             pending: Decode::decode(r)?,
             pending_root: Decode::decode(r)?,
+            provisional: Decode::decode(r)?,
+            unread: Decode::decode(r)?,
             numbers: Decode::decode(r)?,
             book: Decode::decode(r)?,
             positions: Decode::decode(r)?,
             forward: Decode::decode(r)?,
+            fees: Decode::decode(r)?,
+            last_fees: Decode::decode(r)?,
+            envelopes: Decode::decode(r)?,
+            caps: Decode::decode(r)?,
             assurance: Decode::decode(r)?,
         })
     }
@@ -441,14 +529,29 @@ impl State {
         self.next_to_settle.saturating_sub(memory).max(first)
     }
 
-    /// The supplier's prices in an interval: as published, else the last that was valid before it at that time of day.
+    /// True between the lowest and the highest ordinary price. What lies beyond was countersigned for its own intervals alone,
+    /// and does not hold where nothing is published.
+    pub fn is_ordinary(&self, price: Price) -> bool {
+        let caps = self.rules.genesis.caps;
+        (caps.price_min..=caps.price_max).contains(&price)
+    }
+
+    /// The same of both prices of a tariff.
+    pub fn is_ordinary_tariff(&self, point: &TariffPoint) -> bool {
+        self.is_ordinary(point.import_price) && self.is_ordinary(point.export_price)
+    }
+
+    /// The supplier's prices in an interval: as published, else the last ordinary ones that were valid before it at that time
+    /// of day.
     pub fn tariff_at(&self, interval: Interval) -> TariffPoint {
         // Days that are not settled yet first, at most as many as are remembered.
         let day = u64::from(self.mtu().per_day());
         let days = (0..=MEMORY_DAYS).map_while(|days| interval.index().checked_sub(days.saturating_mul(day)));
         let ahead = days.enumerate().take_while(|(days, index)| *days == 0 || *index >= self.next_to_settle);
         ahead
-            .filter_map(|(_, index)| self.tariff.get(&index))
+            .filter_map(|(days, index)| Some((days, self.tariff.get(&index)?)))
+            .filter(|(days, point)| *days == 0 || self.is_ordinary_tariff(point))
+            .map(|(_, point)| point)
             .chain(self.last_tariff.get(&interval.of_day()))
             .next()
             .copied()

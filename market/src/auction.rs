@@ -132,7 +132,10 @@ impl Desk {
 }
 
 /// Checks ranges and returns the rank of each order's node and the energy of all orders.
-fn check_orders<Id>(network: &Network, orders: &[Order<Id>]) -> Result<(Vec<u32>, WattHours), MarketError> {
+pub(crate) fn check_orders<Id>(
+    network: &Network,
+    orders: &[Order<Id>],
+) -> Result<(Vec<u32>, WattHours), MarketError> {
     if orders.len() > curve::ORDERS_MAX {
         return Err(MarketError::TooMany { what: "orders", count: orders.len(), max: curve::ORDERS_MAX });
     }

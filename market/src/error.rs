@@ -87,6 +87,28 @@ pub enum MarketError {
     /// The forward positions' amounts, fees and rent do not sum to zero: money would appear or vanish.
     #[error("forward amounts, fees and rent sum to {0} n instead of zero")]
     ForwardUnbalanced(i128),
+    /// A home takes part with more than the whole of its meter.
+    #[error("home {index} takes part with {permille} ‰ of its meter; at most 1000 are taken")]
+    ParticipationTooHigh {
+        /// The home's position.
+        index: usize,
+        /// The part given.
+        permille: u32,
+    },
+    /// The agreed shares come to more than the whole.
+    #[error(
+        "the agreed shares add up to {sum} of 10000; lower some of them: more than there is cannot be shared"
+    )]
+    SharesTooHigh {
+        /// What they add up to.
+        sum: u64,
+    },
+    /// An incentive below zero would be a charge.
+    #[error("the incentive is {payment}; it is paid to homes and never below zero")]
+    NegativePayment {
+        /// The payment given.
+        payment: Price,
+    },
     /// An operation left the range of its type.
     #[error(transparent)]
     Quantity(#[from] QuantityError),

@@ -10,13 +10,10 @@
 //! worse on the way up, so a home that once sits out does so to the root. Edge limits play no part: the energy has
 //! flowed.
 
-use std::cmp::Reverse;
-
 use energy::{Money, Price, QuantityError, WattHours, midpoint_floor};
 
 use crate::error::{check_price, places_by_id};
-use crate::network::RankedNode;
-use crate::ration::pro_rata;
+use crate::pool::{Claim, Claims, Edges, Met, meet_all};
 use crate::{ENERGY_MAX, MarketError, Network, NodeIndex};
 
 /// The most homes of one interval.
@@ -118,31 +115,97 @@ pub fn match_neighbours<Id: Ord>(
     tariff: &Tariff,
     homes: &[MatchHome<Id>],
 ) -> Result<Matching, MarketError> {
-    check_tariff(tariff)?;
-    let ranks = check_homes(network, homes)?;
-    let places = places_by_id("home", homes.iter().map(|home| &home.id))?;
-    let mut matched = vec![WattHours::ZERO; network.len()];
-    let mut results = vec![HomeMatch::default(); homes.len()];
-    if tariff.import_price >= tariff.export_price {
-        let middle = tariff.middle().get();
-        let mut pools = Pools { middle, results: &mut results, sells: vec![], buys: vec![] };
-        pools.visit(network, claims(network, homes, &ranks, places.as_deref(), tariff), &mut matched)?;
+    Street::check(network, tariff, homes)?.nearest_first(None)
+}
+
+/// What of a home's energy may be traded locally at all.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Part {
+    /// The most it may sell.
+    pub(crate) export: WattHours,
+    /// The most it may buy, means aside.
+    pub(crate) import: WattHours,
+}
+
+/// One interval's homes, checked.
+pub(crate) struct Street<'a, Id> {
+    network: &'a Network,
+    tariff: &'a Tariff,
+    homes: &'a [MatchHome<Id>],
+    /// Of each home's node.
+    ranks: Vec<u32>,
+    /// Of each home in ascending order of ids; `None` if they are given so.
+    places: Option<Vec<u32>>,
+}
+
+impl<'a, Id: Ord> Street<'a, Id> {
+    pub(crate) fn check(
+        network: &'a Network,
+        tariff: &'a Tariff,
+        homes: &'a [MatchHome<Id>],
+    ) -> Result<Self, MarketError> {
+        check_tariff(tariff)?;
+        let ranks = check_homes(network, homes)?;
+        let places = places_by_id("home", homes.iter().map(|home| &home.id))?;
+        Ok(Self { network, tariff, homes, ranks, places })
     }
-    let mut matching = Matching {
-        homes: results,
-        matched,
-        fees: Money::ZERO,
-        local_fees: Money::ZERO,
-        supplier_import: WattHours::ZERO,
-        supplier_export: WattHours::ZERO,
-        supplier_amount: Money::ZERO,
-    };
-    matching.local_fees = Money::sum(matching.homes.iter().map(|home| home.local_amount))?.neg()?;
-    matching.fees = matching.local_fees;
-    for (index, home) in homes.iter().enumerate() {
-        matching.leave_to_supplier(network, tariff, home, index)?;
+
+    /// Neighbour matching of `parts` of the homes' energy, or of all of it.
+    pub(crate) fn nearest_first(&self, parts: Option<&[Part]>) -> Result<Matching, MarketError> {
+        // With crossed prices there is no local trade.
+        let trades = self.tariff.import_price >= self.tariff.export_price;
+        let part = |index: usize, home: &MatchHome<Id>| {
+            let whole = Part { export: home.export, import: home.import };
+            let nothing = Part { export: WattHours::ZERO, import: WattHours::ZERO };
+            let given = parts.map_or(Some(whole), |parts| parts.get(index).copied());
+            given.filter(|_| trades).unwrap_or(nothing)
+        };
+        let claims =
+            self.homes.iter().enumerate().map(|(index, home)| self.claims(index, home, part(index, home)));
+        self.conclude(meet_all(self.network, self.tariff.middle(), Edges::Open, claims.collect())?)
     }
-    Ok(matching)
+
+    /// The place of a home among the ids.
+    pub(crate) fn place(&self, index: usize) -> usize {
+        self.places.as_ref().and_then(|places| places.get(index)).map_or(index, |place| *place as usize)
+    }
+
+    /// The most a home may buy for its means; `None` is unlimited.
+    pub(crate) fn buy_cap(&self, index: usize) -> Option<WattHours> {
+        self.homes.get(index).and_then(|home| home.buy_cap)
+    }
+
+    fn claims(&self, index: usize, home: &MatchHome<Id>, part: Part) -> Claims {
+        let rank = self.ranks.get(index).copied().unwrap_or(0);
+        let (node, place) = (self.network.ranked(rank), self.place(index));
+        let own = own_tariff(self.tariff, home.import_price, home.export_price);
+        let limit = home.min_sell.map_or(i64::MIN, |limit| limit.get().saturating_add(node.fees_up));
+        let (left, limit) = (part.export.get(), limit.max(own.export_price.get()));
+        let sell = Claim { party: index, place, left, limit, fees: node.fees_up };
+        let limit = home.max_buy.map_or(i64::MAX, |limit| limit.get().saturating_sub(node.fees_down));
+        let left = home.buy_cap.map_or(part.import, |cap| cap.min(part.import)).get();
+        let limit = limit.min(own.import_price.get());
+        let buy = Claim { party: index, place, left, limit, fees: node.fees_down };
+        Claims { rank: rank as usize, sell, buy }
+    }
+
+    /// Adds what is left of every home, with its supplier.
+    pub(crate) fn conclude(&self, met: Met) -> Result<Matching, MarketError> {
+        let local = Money::sum(met.parties.iter().map(|home| home.local_amount))?.neg()?;
+        let mut matching = Matching {
+            homes: met.parties,
+            matched: met.matched,
+            fees: local,
+            local_fees: local,
+            supplier_import: WattHours::ZERO,
+            supplier_export: WattHours::ZERO,
+            supplier_amount: Money::ZERO,
+        };
+        for (index, home) in self.homes.iter().enumerate() {
+            matching.leave_to_supplier(self.network, self.tariff, home, index)?;
+        }
+        Ok(matching)
+    }
 }
 
 impl Matching {
@@ -236,142 +299,4 @@ fn check_homes<Id>(network: &Network, homes: &[MatchHome<Id>]) -> Result<Vec<u32
             .ok_or(MarketError::TooMuchEnergy { what: "homes", index })?;
     }
     Ok(ranks)
-}
-
-/// What one home still has to sell, or to buy.
-#[derive(Clone, Copy)]
-struct Claim {
-    /// Position among the homes given.
-    home: usize,
-    /// Place among the ids.
-    place: usize,
-    left: u64,
-    /// The home's own price limit, moved to the root: for a seller the least M + F↑(v), for a buyer the most M − F↓(v),
-    /// at which it takes part at node v.
-    limit: i64,
-    /// F↑ or F↓ of the home's node.
-    fees: i64,
-}
-
-/// Both claims of one home.
-struct Claims {
-    rank: usize,
-    sell: Claim,
-    buy: Claim,
-}
-
-/// All homes' claims, the last rank first.
-fn claims<Id>(
-    network: &Network,
-    homes: &[MatchHome<Id>],
-    ranks: &[u32],
-    places: Option<&[u32]>,
-    tariff: &Tariff,
-) -> Vec<Claims> {
-    let mut claims = Vec::with_capacity(homes.len());
-    for (index, (home, rank)) in homes.iter().zip(ranks).enumerate() {
-        let place = places.and_then(|places| places.get(index)).map_or(index, |place| *place as usize);
-        let node = network.ranked(*rank);
-        let own = own_tariff(tariff, home.import_price, home.export_price);
-        let limit = home.min_sell.map_or(i64::MIN, |limit| limit.get().saturating_add(node.fees_up));
-        let (left, limit) = (home.export.get(), limit.max(own.export_price.get()));
-        let sell = Claim { home: index, place, left, limit, fees: node.fees_up };
-        let limit = home.max_buy.map_or(i64::MAX, |limit| limit.get().saturating_sub(node.fees_down));
-        let left = home.buy_cap.map_or(home.import, |cap| cap.min(home.import)).get();
-        let limit = limit.min(own.import_price.get());
-        let buy = Claim { home: index, place, left, limit, fees: node.fees_down };
-        claims.push(Claims { rank: *rank as usize, sell, buy });
-    }
-    claims.sort_unstable_by_key(|claims| (Reverse(claims.rank), claims.sell.place));
-    claims
-}
-
-/// Where a subtree's claims begin on the two stacks.
-struct Start {
-    rank: usize,
-    sells: usize,
-    buys: usize,
-}
-
-/// The unmatched claims of all subtrees visited, each subtree's together on top of the ones before.
-struct Pools<'a> {
-    middle: i64,
-    results: &'a mut [HomeMatch],
-    sells: Vec<Claim>,
-    buys: Vec<Claim>,
-}
-
-impl Pools<'_> {
-    /// Matches from the leaves to the root, writing what is matched at each node.
-    fn visit(
-        &mut self,
-        network: &Network,
-        claims: Vec<Claims>,
-        matched: &mut [WattHours],
-    ) -> Result<(), QuantityError> {
-        let mut claims = claims.into_iter().peekable();
-        let mut below: Vec<Start> = vec![];
-        for (rank, node) in network.nodes().iter().enumerate().rev() {
-            let mut start = Start { rank, sells: self.sells.len(), buys: self.buys.len() };
-            while let Some(child) = below.pop_if(|child| child.rank < node.end as usize) {
-                start = Start { rank, ..child };
-            }
-            while let Some(home) = claims.next_if(|home| home.rank == rank) {
-                self.sells.extend(Some(home.sell).filter(|sell| sell.left > 0));
-                self.buys.extend(Some(home.buy).filter(|buy| buy.left > 0));
-            }
-            if let Some(slot) = matched.get_mut(node.index as usize) {
-                *slot = self.meet(node, &start)?;
-            }
-            below.push(start);
-        }
-        Ok(())
-    }
-
-    /// Matches what a node's subtree has left.
-    fn meet(&mut self, node: &RankedNode, start: &Start) -> Result<WattHours, QuantityError> {
-        if self.sells.len() == start.sells || self.buys.len() == start.buys {
-            return Ok(WattHours::ZERO);
-        }
-        let (lowest, highest) =
-            (self.middle.saturating_add(node.fees_up), self.middle.saturating_sub(node.fees_down));
-        self.sells.extract_if(start.sells.., |claim| claim.limit > lowest).for_each(drop);
-        self.buys.extract_if(start.buys.., |claim| claim.limit < highest).for_each(drop);
-        let matched = left(&self.sells, start.sells).min(left(&self.buys, start.buys));
-        if matched == 0 {
-            return Ok(WattHours::ZERO);
-        }
-        for (claim, share) in take(&mut self.sells, start.sells, matched) {
-            let Some(home) = self.results.get_mut(claim.home) else { continue };
-            home.sold = home.sold.add(share)?;
-            home.local_amount =
-                home.local_amount.add(Price::new(lowest.saturating_sub(claim.fees)).cost_of(share)?)?;
-        }
-        for (claim, share) in take(&mut self.buys, start.buys, matched) {
-            let Some(home) = self.results.get_mut(claim.home) else { continue };
-            home.bought = home.bought.add(share)?;
-            home.local_amount =
-                home.local_amount.sub(Price::new(highest.saturating_add(claim.fees)).cost_of(share)?)?;
-        }
-        Ok(WattHours::new(matched))
-    }
-}
-
-/// What all claims from `start` on have left.
-fn left(claims: &[Claim], start: usize) -> u64 {
-    claims.iter().skip(start).fold(0u64, |sum, claim| sum.saturating_add(claim.left))
-}
-
-/// Rations `amount` among the claims from `start` on, drops those that have nothing left, and returns what each got.
-fn take(claims: &mut Vec<Claim>, start: usize, amount: u64) -> Vec<(Claim, WattHours)> {
-    let pool = claims.get_mut(start..).unwrap_or_default();
-    let quantities: Vec<u64> = pool.iter().map(|claim| claim.left).collect();
-    let mut shares = Vec::with_capacity(quantities.len());
-    pro_rata(amount, &quantities, |at| pool.get(at).map(|claim| claim.place), &mut shares);
-    let taken = pool.iter().copied().zip(shares.iter().copied().map(WattHours::new)).collect();
-    for (claim, share) in pool.iter_mut().zip(&shares) {
-        claim.left = claim.left.saturating_sub(*share);
-    }
-    claims.extract_if(start.., |claim| claim.left == 0).for_each(drop);
-    taken
 }

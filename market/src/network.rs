@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use energy::{NodeId, Price, WattHours};
 
-use crate::PRICE_MAX;
+use crate::{ENERGY_MAX, PRICE_MAX};
 
 /// The most nodes of one network. With [`PRICE_MAX`] it bounds the fees of any path.
 pub const NODES_MAX: usize = 100_000;
@@ -116,6 +116,22 @@ pub enum NetworkError {
         /// The fee given.
         fee: Price,
     },
+    /// A fee or limit is for a node that the network does not have.
+    #[error("a fee or limit is for node {node}, but the network has {nodes} nodes")]
+    UnknownNode {
+        /// The node's position.
+        node: usize,
+        /// How many nodes there are.
+        nodes: usize,
+    },
+    /// Two fees or two limits for one node: which of them holds would depend on their sequence.
+    #[error("node {index} ({id}) is given two fees or limits; keep one")]
+    GivenTwice {
+        /// Position of the node.
+        index: usize,
+        /// Its id.
+        id: NodeId,
+    },
     /// A fee above [`PRICE_MAX`].
     #[error("{field} of node {index} ({id}) is {fee}, above {PRICE_MAX}")]
     FeeTooHigh {
@@ -194,6 +210,68 @@ impl Network {
         Ok(Self { specs: nodes.to_vec(), by_id, ranks, nodes: nodes_by_rank })
     }
 
+    /// The same tree with other fees on some of its edges, as (node, toward the root, away from it): network charges depend
+    /// on the quarter-hour. All other fees and all limits stay. The tree is not walked again: sums of fees are renewed by
+    /// rank.
+    ///
+    /// # Errors
+    /// [`NetworkError`]: a node that is not the network's or is named twice, a fee out of range.
+    pub fn with_fees(&self, fees: &[(NodeIndex, Price, Price)]) -> Result<Self, NetworkError> {
+        let mut network = self.changing(fees.iter().map(|(node, ..)| *node))?;
+        for (node, up, down) in fees {
+            let Some(spec) = network.specs.get_mut(node.get()) else { continue };
+            (spec.fee_up, spec.fee_down) = (*up, *down);
+            check_fees(node.get(), spec)?;
+        }
+        network.renew_edges();
+        Ok(network)
+    }
+
+    /// The same tree with other limits on some of its edges, as (node, toward the root, away from it), `None` unlimited:
+    /// the operator publishes an envelope per edge and interval. All other limits and all fees stay.
+    ///
+    /// # Errors
+    /// [`NetworkError`]: a node that is not the network's or is named twice.
+    pub fn with_limits(
+        &self,
+        limits: &[(NodeIndex, Option<WattHours>, Option<WattHours>)],
+    ) -> Result<Self, NetworkError> {
+        let mut network = self.changing(limits.iter().map(|(node, ..)| *node))?;
+        for (node, up, down) in limits {
+            if let Some(spec) = network.specs.get_mut(node.get()) {
+                (spec.up, spec.down) = (*up, *down);
+            }
+        }
+        network.renew_edges();
+        Ok(network)
+    }
+
+    /// A copy, if `nodes` are all its own and all different.
+    fn changing(&self, nodes: impl Iterator<Item = NodeIndex>) -> Result<Self, NetworkError> {
+        let mut given = vec![false; self.specs.len()];
+        for node in nodes {
+            let unknown = NetworkError::UnknownNode { node: node.get(), nodes: given.len() };
+            let (slot, spec) = given.get_mut(node.get()).zip(self.specs.get(node.get())).ok_or(unknown)?;
+            if std::mem::replace(slot, true) {
+                return Err(NetworkError::GivenTwice { index: node.get(), id: spec.id.clone() });
+            }
+        }
+        Ok(self.clone())
+    }
+
+    /// Writes the fees and limits of `specs` to the edges by rank, summed down from the root.
+    fn renew_edges(&mut self) {
+        for rank in 1..self.nodes.len() {
+            let Some(node) = self.nodes.get(rank).copied() else { continue };
+            let above = self.ranked(node.parent);
+            let (Some(spec), Some(slot)) = (self.specs.get(node.index as usize), self.nodes.get_mut(rank))
+            else {
+                continue;
+            };
+            *slot = RankedNode { index: node.index, parent: node.parent, end: node.end, ..edge(spec, above) };
+        }
+    }
+
     /// How many nodes there are; at least 1.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -260,6 +338,17 @@ impl Network {
     /// The ranks of a node's subtree, itself first.
     pub(crate) fn subtree(&self, rank: u32) -> Range<u32> {
         rank..self.ranked(rank).end
+    }
+
+    /// The lowest node above (or at) all of these ranks; the root for none.
+    pub(crate) fn lowest_above(&self, ranks: impl Iterator<Item = u32> + Clone) -> RankedNode {
+        let Some((first, last)) = ranks.clone().min().zip(ranks.max()) else { return self.ranked(0) };
+        // A subtree is a range of ranks: it holds all of them if it holds the first and the last.
+        let mut node = self.ranked(first);
+        while last >= node.end && node.end < self.ranked(0).end {
+            node = self.ranked(node.parent);
+        }
+        node
     }
 
     fn at(&self, node: NodeIndex) -> RankedNode {
@@ -399,14 +488,16 @@ fn rank(nodes: &[NodeSpec], order: &[u32], ranks: &[u32], parents: &[Option<u32>
     ranked
 }
 
-/// The edge of `spec` to the node `above` it. Sums cannot overflow: fees and nodes are bounded.
+/// The edge of `spec` to the node `above` it. Sums cannot overflow: fees and nodes are bounded. Limits beyond all energy there
+/// can be limit nothing; cut to that, they are safe to calculate with as signed numbers.
 fn edge(spec: &NodeSpec, above: RankedNode) -> RankedNode {
     let (fee_up, fee_down) = (spec.fee_up.get(), spec.fee_down.get());
+    let limit = |limit: WattHours| limit.min(ENERGY_MAX).get();
     RankedNode {
         fee_up,
         fee_down,
-        up: spec.up.map(WattHours::get),
-        down: spec.down.map(WattHours::get),
+        up: spec.up.map(limit),
+        down: spec.down.map(limit),
         fees_up: above.fees_up.saturating_add(fee_up),
         fees_down: above.fees_down.saturating_add(fee_down),
         ..RankedNode::default()
@@ -512,6 +603,88 @@ mod tests {
         let rank = network.rank_of(network.index_of(&NodeId::new("b").unwrap()).unwrap()).unwrap();
         assert_eq!(network.subtree(rank), 2..4);
         assert_eq!(network.subtree(0), 0..4);
+    }
+
+    #[test]
+    fn other_fees_and_limits_make_the_network_that_would_have_been_built_with_them() {
+        let nodes = [
+            node("home", Some("feeder")),
+            node("feeder", Some("lv")),
+            node("lv", Some("grid")),
+            node("grid", None),
+        ];
+        let network = Network::new(&nodes).unwrap();
+        let at = |id: &str| network.index_of(&NodeId::new(id).unwrap()).unwrap();
+        let (price, wh) = (Price::new, |wh| Some(WattHours::new(wh)));
+        let fees = [(at("lv"), price(5), price(50)), (at("grid"), price(7), price(70))];
+        let limits = [(at("home"), wh(3), None), (at("lv"), None, wh(4))];
+        let changed = network.with_fees(&fees).unwrap().with_limits(&limits).unwrap();
+        let mut specs = nodes;
+        (specs[2].fee_up, specs[2].fee_down, specs[2].down) = (price(5), price(50), wh(4));
+        (specs[3].fee_up, specs[3].fee_down, specs[0].up) = (price(7), price(70), wh(3));
+        assert_eq!(changed, Network::new(&specs).unwrap());
+        assert_eq!(changed.fee_down_from_root(at("home")), price(70));
+        assert_eq!(changed.with_fees(&[]), Ok(changed.clone()));
+        let back = [(at("lv"), price(1), price(10)), (at("grid"), price(1), price(10))];
+        let unlimited = [(at("home"), None, None), (at("lv"), None, None)];
+        assert_eq!(changed.with_fees(&back).unwrap().with_limits(&unlimited), Ok(network));
+    }
+
+    #[test]
+    fn a_limit_beyond_all_energy_counts_as_that() {
+        let mut wide = node("a", Some("grid"));
+        (wide.up, wide.down) = (Some(WattHours::new(u64::MAX)), Some(WattHours::new(1 << 63)));
+        let built = Network::new(&[node("grid", None), wide.clone()]).unwrap();
+        let plain = Network::new(&[node("grid", None), node("a", Some("grid"))]).unwrap();
+        let changed = plain.with_limits(&[(NodeIndex(1), wide.up, wide.down)]).unwrap();
+        for network in [built, changed] {
+            let edge = network.ranked(1);
+            assert_eq!((edge.up, edge.down), (Some(ENERGY_MAX.get()), Some(ENERGY_MAX.get())));
+        }
+    }
+
+    #[test]
+    fn changes_that_make_no_sense_are_refused() {
+        let network = Network::new(&[node("grid", None), node("a", Some("grid"))]).unwrap();
+        let a = NodeIndex(1);
+        let fees = |fees: &[_]| network.with_fees(fees).unwrap_err().to_string();
+        let free = (a, Price::ZERO, Price::ZERO);
+        assert_eq!(fees(&[free, free]), "node 1 (a) is given two fees or limits; keep one");
+        assert_eq!(
+            fees(&[(a, Price::new(-1), Price::ZERO)]),
+            "fee_up of node 1 (a) is -1 µ/kWh; a fee is never below zero"
+        );
+        assert!(fees(&[(a, Price::ZERO, Price::new(PRICE_MAX.get() + 1))]).contains("above"));
+        assert_eq!(
+            network.with_limits(&[(NodeIndex(2), None, None)]).unwrap_err().to_string(),
+            "a fee or limit is for node 2, but the network has 2 nodes"
+        );
+        assert!(network.with_limits(&[(a, None, None), (a, None, None)]).is_err());
+    }
+
+    #[test]
+    fn the_lowest_node_above_some_is_where_their_ways_to_the_root_meet() {
+        let nodes = [
+            node("a", Some("grid")),
+            node("b", Some("grid")),
+            node("b1", Some("b")),
+            node("b2", Some("b")),
+            node("b21", Some("b2")),
+            node("grid", None),
+        ];
+        let network = Network::new(&nodes).unwrap();
+        let rank = |id: &&str| network.rank_of(network.index_of(&NodeId::new(id).unwrap()).unwrap()).unwrap();
+        let above = |ids: &[&str]| {
+            let lowest = network.lowest_above(ids.iter().map(rank));
+            network.specs()[lowest.index as usize].id.to_string()
+        };
+        assert_eq!(above(&["b21"]), "b21");
+        assert_eq!(above(&["b21", "b2"]), "b2");
+        assert_eq!(above(&["b21", "b1"]), "b");
+        assert_eq!(above(&["b1", "b21", "b"]), "b");
+        assert_eq!(above(&["a", "b21"]), "grid");
+        assert_eq!(above(&["grid", "b21"]), "grid");
+        assert_eq!(above(&[]), "grid");
     }
 
     #[test]

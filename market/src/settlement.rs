@@ -1,17 +1,26 @@
 //! One interval's money: forward positions, matching and the supplier's leg, as postings that sum to zero.
 //!
-//! For every home: what it exported and imported after its forward position is matched with its neighbours
-//! ([`crate::match_neighbours`]); the rest is its supplier's. Nobody in the community goes unpaid: a home buys locally only what its
-//! free balance pays for, and what it then cannot pay its supplier is the supplier's claim. So no posting takes a home
-//! below zero.
+//! For every home: what it exported and imported after its forward position is shared by the terms' rule
+//! ([`crate::Sharing`]), with the part of its meter that takes part; the rest is its supplier's. Nobody in the community goes
+//! unpaid: a home buys locally only what its free balance pays for, and what it then cannot pay its supplier is the supplier's
+//! claim. So no posting takes a home below zero.
 //!
 //! The market computes postings; accounts are the ledger's.
 
+mod alone;
+mod book;
+mod entrant;
+
 use energy::{Money, Price, QuantityError, WattHours};
 
-use crate::error::check_price;
-use crate::matching::{SupplierBill, check_tariff, own_tariff};
-use crate::{HomeMatch, MarketError, MatchHome, Network, NodeIndex, Tariff, match_neighbours};
+use crate::matching::{Part, Street};
+use crate::network::RankedNode;
+use crate::sharing::{incentives, loss_amounts, share};
+use crate::{HomeMatch, MarketError, MatchHome, NodeIndex, Terms};
+
+pub use alone::{settle_correction, settle_late};
+use book::Book;
+use entrant::{check_position, entrant};
 
 /// Whose money it is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,6 +50,8 @@ pub enum PostingKind {
     Fee,
     /// Congestion rent of forward trading.
     Rent,
+    /// A share of what the network loses.
+    Loss,
     /// A reading that came after its interval was settled.
     Late,
     /// A correction of a settled reading.
@@ -63,6 +74,7 @@ impl PostingKind {
             Self::Supplier => "supplier",
             Self::Fee => "fee",
             Self::Rent => "rent",
+            Self::Loss => "loss",
             Self::Late => "late",
             Self::Correction => "correction",
             Self::Claim => "claim",
@@ -145,6 +157,11 @@ pub struct SettleHome<Id> {
     pub import_price: Option<Price>,
     /// What its own supplier pays, if not the community's tariff.
     pub export_price: Option<Price>,
+    /// Its part of an agreed key ([`crate::Sharing::StaticKey`]), of 10 000; all homes' come to at most 10 000.
+    pub share_permyriad: u32,
+    /// How much of its meter takes part, of 1000, with whatever rule; the rest is its supplier's. The Wh that take part are
+    /// floored.
+    pub participation_permille: u32,
     /// What it may spend: balance less reserves, the reserve of this interval's position already released. Not below
     /// zero, and enough for the position.
     pub free_balance: Money,
@@ -159,17 +176,22 @@ pub struct HomeSettlement {
     pub position: Position,
     /// Its energy after the position, locally and with its supplier.
     pub matched: HomeMatch,
+    /// What it receives for the network's losses (negative: pays). With [`SupplierLeg::Outside`] shown, not posted.
+    pub loss: Money,
+    /// What it is due under [`crate::Sharing::Incentive`], ≥ 0; shown, never posted: it comes from outside, as a deposit.
+    pub incentive: Money,
     /// What it owes its supplier beyond its balance, ≥ 0; not posted.
     pub claim: Money,
 }
 
 impl HomeSettlement {
-    /// What the home receives for the interval in all, before any claim: position + local + supplier.
+    /// What the home receives for the interval in all, before any claim: position + local + supplier + loss. The incentive comes
+    /// on top, from outside.
     ///
     /// # Errors
     /// [`QuantityError`] outside the range of [`Money`], which results of this crate never are.
     pub fn amount(&self) -> Result<Money, QuantityError> {
-        self.position.amount.add(self.matched.amount()?)
+        self.position.amount.add(self.matched.amount()?)?.add(self.loss)
     }
 }
 
@@ -189,51 +211,48 @@ pub struct Settlement<Id> {
     pub supplier_import: WattHours,
     /// Given to suppliers by all homes.
     pub supplier_export: WattHours,
+    /// What all homes receive for the network's losses (negative: pay).
+    pub loss: Money,
+    /// What all homes are due under an incentive.
+    pub incentive: Money,
 }
 
 /// Settles one interval. `forward_fees` and `forward_rent` are what buyers of forward positions paid more than sellers
-/// received; with the positions' amounts they sum to zero.
+/// received; with the positions' amounts they sum to zero. `root` is the reading of the network's head, where there is one and
+/// every connection below it is a home given here: without it losses are unknown and nobody pays for them.
 ///
 /// # Errors
-/// [`MarketError`]: what [`match_neighbours`] refuses; a position with two sides; a free balance below zero or short of
-/// the position; forward amounts that do not balance.
+/// [`MarketError`]: what [`crate::match_neighbours`] refuses; a position with two sides; a free balance below zero or short of
+/// the position; forward amounts that do not balance; a part of a meter above the whole; agreed shares that come to more than
+/// the whole, where they count; an incentive below zero.
 pub fn settle<Id: Ord + Clone>(
-    network: &Network,
-    tariff: &Tariff,
-    leg: SupplierLeg,
+    terms: &Terms<'_>,
     homes: &[SettleHome<Id>],
     forward_fees: Money,
     forward_rent: Money,
+    root: Option<Metered>,
 ) -> Result<Settlement<Id>, MarketError> {
-    check_tariff(tariff)?;
+    terms.check()?;
+    terms.check_shares(homes)?;
     check_forward(homes, forward_fees, forward_rent)?;
-    let pool = homes
-        .iter()
-        .enumerate()
-        .map(|(index, home)| match_home(network, tariff, home, index))
-        .collect::<Result<Vec<_>, _>>()?;
-    let matching = match_neighbours(network, tariff, &pool)?;
+    let around = terms.meeting_point(homes);
+    let (entrants, parts) = entrants(terms, &around, homes)?;
+    let street = Street::check(terms.network, &terms.tariff, &entrants)?;
+    let matching = share(terms, &street, homes, &parts, &around)?;
+    let lost = loss_amounts(terms, &street, homes, root)?;
+    let incentives = incentives(terms, &street, homes)?;
+    let (loss, incentive) = (Money::sum(lost.iter().copied())?, Money::sum(incentives.iter().copied())?);
     let mut book = Book::default();
     let mut settled = Vec::with_capacity(homes.len());
-    for (home, matched) in homes.iter().zip(matching.homes) {
-        let means = home.free_balance.add(home.position.amount)?.add(matched.local_amount)?;
-        let account = || Account::Home(home.id.clone());
-        book.post(account(), PostingKind::Forward, home.position.amount);
-        book.post(account(), PostingKind::Local, matched.local_amount);
-        let claim =
-            book.post_supplier(leg, account(), PostingKind::Supplier, matched.supplier_amount, means)?;
-        settled.push(HomeSettlement { metered: home.metered, position: home.position, matched, claim });
+    for (home, ((matched, loss), incentive)) in
+        homes.iter().zip(matching.homes.iter().copied().zip(lost).zip(incentives))
+    {
+        let (metered, position) = (home.metered, home.position);
+        let result = HomeSettlement { metered, position, matched, loss, incentive, claim: Money::ZERO };
+        let claim = book.post_home(terms.leg, home, &result)?;
+        settled.push(HomeSettlement { claim, ..result });
     }
-    book.fees = book.fees.add(forward_fees)?.add(matching.local_fees)?;
-    if leg == SupplierLeg::Ledger {
-        let advanced = matching.fees.sub(matching.local_fees)?;
-        book.fees = book.fees.add(advanced)?;
-        book.supplier = book.supplier.sub(advanced)?;
-    }
-    let (fees, supplier) = (book.fees, book.supplier);
-    book.post(Account::Network, PostingKind::Fee, fees);
-    book.post(Account::Supplier, PostingKind::Supplier, supplier);
-    book.post(Account::Congestion, PostingKind::Rent, forward_rent);
+    book.post_totals(terms.leg, &matching, forward_fees, forward_rent)?;
     Ok(Settlement {
         homes: settled,
         matched: matching.matched,
@@ -241,73 +260,19 @@ pub fn settle<Id: Ord + Clone>(
         postings: book.close(),
         supplier_import: matching.supplier_import,
         supplier_export: matching.supplier_export,
+        loss,
+        incentive,
     })
 }
 
-/// Settles a reading that came after its interval was settled without it: what it says beyond the position, with the
-/// supplier alone. The position is not posted again. Without a reading nothing moves.
-///
-/// # Errors
-/// [`MarketError`]: a price out of range, a position with two sides, a free balance below zero.
-pub fn settle_late<Id: Ord + Clone>(
-    network: &Network,
-    tariff: &Tariff,
-    leg: SupplierLeg,
-    home: &SettleHome<Id>,
-) -> Result<(HomeSettlement, Vec<Posting<Id>>), MarketError> {
-    check_alone(network, tariff, home)?;
-    check_position(home, 0)?;
-    let rest = home.metered.map_or(Ok(Metered::default()), |metered| home.position.rest(metered))?;
-    let own = own_tariff(tariff, home.import_price, home.export_price);
-    let bill = SupplierBill::of(network, home.node, &own, rest.import, rest.export)?;
-    let (claim, postings) = post_alone(leg, home, PostingKind::Late, bill.home, bill.fees)?;
-    let matched = HomeMatch {
-        supplier_import: rest.import,
-        supplier_export: rest.export,
-        supplier_amount: bill.home,
-        ..HomeMatch::default()
-    };
-    Ok((HomeSettlement { metered: home.metered, position: home.position, matched, claim }, postings))
-}
-
-/// Settles the difference that a correction makes to a settled interval, with the supplier, at the price worse for the
-/// home: otherwise correcting would pay. Returns what the home receives, what of it remains a claim, and the postings.
-///
-/// More import costs the dearer of the supplier's and the local price at the far end of the network; less is refunded at
-/// the cheaper of the supplier's and the local price next door. More export earns the worse, less pays back the better.
-/// Network fees are charged on energy added and stay with the network on energy taken back.
-///
-/// # Errors
-/// [`MarketError`]: a price out of range, a free balance below zero.
-pub fn settle_correction<Id: Ord + Clone>(
-    network: &Network,
-    tariff: &Tariff,
-    leg: SupplierLeg,
-    home: &SettleHome<Id>,
-    import_delta: i64,
-    export_delta: i64,
-) -> Result<(Money, Money, Vec<Posting<Id>>), MarketError> {
-    check_alone(network, tariff, home)?;
-    let (fee_up, fee_down) = (network.fee_up_to_root(home.node), network.fee_down_from_root(home.node));
-    let own = own_tariff(tariff, home.import_price, home.export_price);
-    let (import, export, local) =
-        (own.import_price.add(fee_down)?, own.export_price.sub(fee_up)?, tariff.middle());
-    let import_energy = WattHours::new(import_delta.unsigned_abs());
-    let export_energy = WattHours::new(export_delta.unsigned_abs());
-    let (for_import, import_fee) = if import_delta > 0 {
-        (import.max(local.add(fee_down)?).cost_of(import_energy)?.neg()?, fee_down.cost_of(import_energy)?)
-    } else {
-        (import.min(local).cost_of(import_energy)?, Money::ZERO)
-    };
-    let (for_export, export_fee) = if export_delta > 0 {
-        (export.min(local.sub(fee_up)?).cost_of(export_energy)?, fee_up.cost_of(export_energy)?)
-    } else {
-        (export.max(local).cost_of(export_energy)?.neg()?, Money::ZERO)
-    };
-    let amount = for_import.add(for_export)?;
-    let (claim, postings) =
-        post_alone(leg, home, PostingKind::Correction, amount, import_fee.add(export_fee)?)?;
-    Ok((amount, claim, postings))
+/// Every home's energy and what of it takes part.
+fn entrants<Id: Clone>(
+    terms: &Terms<'_>,
+    around: &RankedNode,
+    homes: &[SettleHome<Id>],
+) -> Result<(Vec<MatchHome<Id>>, Vec<Part>), MarketError> {
+    let entrants = homes.iter().enumerate().map(|(index, home)| entrant(terms, around, home, index));
+    entrants.collect::<Result<Vec<_>, _>>().map(|entrants| entrants.into_iter().unzip())
 }
 
 /// Losses of one interval: the root meter's net import less all homes' net import, in Wh; below zero where the homes'
@@ -321,139 +286,10 @@ pub fn losses(root: Option<Metered>, homes: impl Iterator<Item = Option<Metered>
     Some(losses)
 }
 
-/// A home's part in matching: what its position leaves, inside its means.
-fn match_home<Id: Clone>(
-    network: &Network,
-    tariff: &Tariff,
-    home: &SettleHome<Id>,
-    index: usize,
-) -> Result<MatchHome<Id>, MarketError> {
-    check_position(home, index)?;
-    let means = home.free_balance.add(home.position.amount)?;
-    if home.free_balance.is_negative() || means.is_negative() {
-        return Err(MarketError::NegativeBalance { index });
-    }
-    let rest = home.metered.map_or(Ok(Metered::default()), |metered| home.position.rest(metered))?;
-    let middle = tariff.middle();
-    // Selling over a long way may cost: with a low M the fees can exceed it.
-    let costliest_sale =
-        network.fee_up_to_root(home.node).sub(middle)?.max(Price::ZERO).cost_of(rest.export)?;
-    let affords_sale = costliest_sale <= means;
-    let left = if affords_sale { means.sub(costliest_sale)? } else { means };
-    let min_sell = if affords_sale { home.min_sell } else { home.min_sell.max(Some(Price::ZERO)) };
-    Ok(MatchHome {
-        id: home.id.clone(),
-        node: home.node,
-        import: rest.import,
-        export: rest.export,
-        min_sell,
-        max_buy: home.max_buy,
-        import_price: home.import_price,
-        export_price: home.export_price,
-        buy_cap: affordable(left, middle.add(network.fee_down_from_root(home.node))?),
-    })
-}
-
-/// How much `means` pays for at `price`; `None` is any amount.
-fn affordable(means: Money, price: Price) -> Option<WattHours> {
-    if price <= Price::ZERO {
-        return None;
-    }
-    let energy = means.get().checked_div(i128::from(price.get()))?;
-    Some(WattHours::new(u64::try_from(energy).unwrap_or(u64::MAX)))
-}
-
-fn check_position<Id>(home: &SettleHome<Id>, index: usize) -> Result<(), MarketError> {
-    if !home.position.sold.is_zero() && !home.position.bought.is_zero() {
-        return Err(MarketError::TwoSidedPosition { index });
-    }
-    Ok(())
-}
-
 fn check_forward<Id>(homes: &[SettleHome<Id>], fees: Money, rent: Money) -> Result<(), MarketError> {
     let amounts = homes.iter().map(|home| home.position.amount).chain([fees, rent]);
     match Money::sum(amounts)? {
         Money::ZERO => Ok(()),
         sum => Err(MarketError::ForwardUnbalanced(sum.get())),
-    }
-}
-
-/// Checks a home that settles without its neighbours.
-fn check_alone<Id>(network: &Network, tariff: &Tariff, home: &SettleHome<Id>) -> Result<(), MarketError> {
-    check_tariff(tariff)?;
-    for (field, price) in [("import_price", home.import_price), ("export_price", home.export_price)] {
-        check_price("home", 0, field, price.unwrap_or(Price::ZERO))?;
-    }
-    if network.rank_of(home.node).is_none() {
-        let (node, nodes) = (home.node.get(), network.len());
-        return Err(MarketError::UnknownNode { what: "home", index: 0, node, nodes });
-    }
-    if home.free_balance.is_negative() {
-        return Err(MarketError::NegativeBalance { index: 0 });
-    }
-    Ok(())
-}
-
-/// Posts what one home settles with its supplier alone; `fees` of it go to the network. Returns the claim too.
-fn post_alone<Id: Ord + Clone>(
-    leg: SupplierLeg,
-    home: &SettleHome<Id>,
-    kind: PostingKind,
-    amount: Money,
-    fees: Money,
-) -> Result<(Money, Vec<Posting<Id>>), MarketError> {
-    let mut book = Book::default();
-    let claim = book.post_supplier(leg, Account::Home(home.id.clone()), kind, amount, home.free_balance)?;
-    if leg == SupplierLeg::Ledger {
-        let supplier = book.supplier.sub(fees)?;
-        book.post(Account::Network, kind, fees);
-        book.post(Account::Supplier, kind, supplier);
-    }
-    Ok((claim, book.close()))
-}
-
-/// Postings being collected.
-struct Book<Id> {
-    postings: Vec<Posting<Id>>,
-    /// What the supplier received from homes, less what it advanced.
-    supplier: Money,
-    /// What the network received.
-    fees: Money,
-}
-
-impl<Id> Default for Book<Id> {
-    fn default() -> Self {
-        Self { postings: vec![], supplier: Money::ZERO, fees: Money::ZERO }
-    }
-}
-
-impl<Id: Ord> Book<Id> {
-    fn post(&mut self, account: Account<Id>, kind: PostingKind, amount: Money) {
-        if amount != Money::ZERO {
-            self.postings.push(Posting { account, kind, amount });
-        }
-    }
-
-    /// Posts a home's leg with its supplier as far as its `means` go, and returns the claim that remains.
-    fn post_supplier(
-        &mut self,
-        leg: SupplierLeg,
-        account: Account<Id>,
-        kind: PostingKind,
-        amount: Money,
-        means: Money,
-    ) -> Result<Money, QuantityError> {
-        if leg == SupplierLeg::Outside {
-            return Ok(Money::ZERO);
-        }
-        let posted = amount.max(means.neg()?);
-        self.supplier = self.supplier.sub(posted)?;
-        self.post(account, kind, posted);
-        posted.sub(amount)
-    }
-
-    fn close(mut self) -> Vec<Posting<Id>> {
-        self.postings.sort_unstable();
-        self.postings
     }
 }

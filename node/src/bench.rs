@@ -131,6 +131,7 @@ async fn ledger(args: &LedgerArgs, folder: &Path) -> anyhow::Result<LedgerFigure
             api: ApiSettings { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), ..ApiSettings::default() },
             meters: MeterSetup::default(),
             root_meter: None,
+            household: None,
             consensus: ConsensusSettings { min_block_interval_ms: 200, ..Default::default() },
             started,
         };
@@ -288,8 +289,19 @@ fn genesis(authors: &[SigningKey], delegates: &[Identity], first: Interval) -> a
         .into_iter()
         .map(|(home, keys, number)| {
             let owner = home.to_string();
-            let admission = Admission { home, owner, node: root.clone(), keys, meter: meter(number)? };
-            Ok(GenesisMember { admission, deposit: Balance::new(1_000_000_000_000) })
+            let admission = Admission {
+                home,
+                owner,
+                node: root.clone(),
+                size: ledger::ConnectionSize::default(),
+                keys,
+                meter: meter(number)?,
+            };
+            Ok(GenesisMember {
+                admission,
+                participation: ledger::Participation::default(),
+                deposit: Balance::new(1_000_000_000_000),
+            })
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
     let seats = delegates.iter().enumerate().map(|(number, identity)| {
@@ -309,6 +321,7 @@ fn genesis(authors: &[SigningKey], delegates: &[Identity], first: Interval) -> a
         }),
         due_after_ms: Mtu::Min15.ms(),
         forward: Forward::Auction,
+        market: ledger::MarketTerms::default(),
         supplier_leg: SupplierLeg::Ledger,
         supplier_credit: Balance::ZERO,
         network: vec![NodeSpec {

@@ -283,7 +283,11 @@ fn not_negative(value: i64) -> Result<WattHours, String> {
 /// Where in the case a network is at fault.
 fn no_network(error: &NetworkError) -> Fault {
     let (index, field) = match *error {
-        NetworkError::Empty | NetworkError::TooManyNodes { .. } => return Fault::field("nodes", error),
+        // The last two are about changes of a network, which a case has none of.
+        NetworkError::Empty
+        | NetworkError::TooManyNodes { .. }
+        | NetworkError::UnknownNode { .. }
+        | NetworkError::GivenTwice { .. } => return Fault::field("nodes", error),
         NetworkError::DuplicateId { index, .. } => (index, "id"),
         NetworkError::NegativeFee { index, field, .. } | NetworkError::FeeTooHigh { index, field, .. } => {
             (index, field)
@@ -316,7 +320,11 @@ fn refused(error: &MarketError) -> Fault {
         MarketError::TwoSidedPosition { index } | MarketError::NegativeBalance { index } => {
             Fault::element("homes", index, "", error)
         }
-        MarketError::ForwardUnbalanced(_) | MarketError::Quantity(_) => Fault::field("case", error),
+        MarketError::ParticipationTooHigh { index, .. } => Fault::element("homes", index, "", error),
+        MarketError::SharesTooHigh { .. }
+        | MarketError::NegativePayment { .. }
+        | MarketError::ForwardUnbalanced(_)
+        | MarketError::Quantity(_) => Fault::field("case", error),
     }
 }
 

@@ -12,8 +12,13 @@ use energy::{HomeId, MeterSerial, NodeId, Timestamp};
 use libp2p::Multiaddr;
 
 use crate::commands;
+use crate::commands::bill::BillArgs;
+use crate::commands::community::CommunityCommand;
+use crate::commands::market::args::MarketCommand;
 use crate::commands::meter::args::MeterCommand;
+use crate::commands::money::MoneyCommand;
 use crate::commands::out;
+use crate::commands::tariff::TariffCommand;
 
 /// How the program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,12 +100,28 @@ Examples:
   commonwatt tui --neighbourhood neighbourhood.json
   commonwatt tui --connect http://127.0.0.1:8480 --token-file /var/lib/commonwatt/api.token")]
     Tui(tui::Args),
+    /// Lives through weeks of recorded households in one go, on the real ledger, and sums up what they came to.
+    Sim(SimArgs),
     /// Finds, reads and checks meters.
     #[command(subcommand)]
     Meter(MeterCommand),
+    /// Shows the market of a running node, and trades in it.
+    #[command(subcommand)]
+    Market(MarketCommand),
     /// Looks after the stored ledger.
     #[command(subcommand)]
     Ledger(LedgerCommand),
+    /// Makes the bills of a home, or of all homes of an owner, for a month.
+    Bill(Box<BillArgs>),
+    /// Makes explicit prices of a schedule, and publishes them.
+    #[command(subcommand)]
+    Tariff(Box<TariffCommand>),
+    /// Limits, contracts, the metering operator's readings, and what was shared.
+    #[command(subcommand)]
+    Community(Box<CommunityCommand>),
+    /// Books money in and out, and lists accounts and claims.
+    #[command(subcommand)]
+    Money(Box<MoneyCommand>),
     /// Clears the auction of a case file and prints prices, flows and fills.
     #[command(after_help = "\
 Examples:
@@ -131,10 +152,10 @@ pub enum BenchCommand {
 /// A day of the recorded data.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Season {
-    /// 13 June 2016.
+    /// 20 June 2016, after a week that is known.
     #[default]
     Summer,
-    /// 15 January 2016.
+    /// 15 January 2016, after four days that are known.
     Winter,
 }
 
@@ -156,6 +177,12 @@ pub struct DemoArgs {
     /// Market seconds per second.
     #[arg(long, default_value_t = 720, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub speed: u32,
+    /// Whether batteries, cars and heat pumps are planned for by their homes' agents, which also trade ahead.
+    #[arg(long, value_enum, default_value_t = Switch::On)]
+    pub agents: Switch,
+    /// Congests one feeder: the grid operator lowers what its homes' connections may carry, and agents keep to it.
+    #[arg(long)]
+    pub stress: bool,
     /// Ends after one day, when its last interval is settled.
     #[arg(long)]
     pub once: bool,
@@ -171,6 +198,60 @@ pub struct DemoArgs {
     /// First TCP port of the homes' pages; otherwise any free ones.
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1024..=60_000))]
     pub port_base: Option<u16>,
+}
+
+/// Yes or no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// Yes.
+    On,
+    /// No.
+    Off,
+}
+
+/// What is simulated.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  commonwatt sim                                      two summer weeks of the street that comes with the program
+  commonwatt sim --season winter --weeks 1 --agents off
+  commonwatt sim --data recorded-grid --forward posted --output json
+  commonwatt sim --tariff tou --goals mixed")]
+pub struct SimArgs {
+    /// Folder of a recorded grid in SimBench format, or builtin.
+    #[arg(long, value_name = "DIR|builtin", default_value = "builtin")]
+    pub data: PathBuf,
+    /// Which recorded fortnight.
+    #[arg(long, value_enum, default_value_t)]
+    pub season: Season,
+    /// How many weeks of it.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=52))]
+    pub weeks: u32,
+    /// How many homes, in the order of the demo; all if not said.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub homes: Option<u32>,
+    /// Trading before delivery: off, posted or auction.
+    #[arg(long, default_value_t)]
+    pub forward: sim::Forward,
+    /// Whether homes with a battery, a vehicle or a heat pump have an agent.
+    #[arg(long, value_enum, default_value_t = Switch::On)]
+    pub agents: Switch,
+    /// What their households want: save (money, all of them) or mixed (the three goals in turn).
+    #[arg(long, default_value = "save")]
+    pub goals: sim::Goals,
+    /// The supplier's prices: flat, tou (by time of use) or dynamic (by hour).
+    #[arg(long, default_value_t)]
+    pub tariff: sim::TariffKind,
+    /// Whether the recorded batteries stand there; without them their sun goes straight to the home.
+    #[arg(long, value_enum, default_value_t = Switch::On)]
+    pub batteries: Switch,
+    /// Makes the keys; one seed, one result.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Compares each week with what perfect foresight could have made of it; takes a while longer.
+    #[cfg(feature = "optimum")]
+    #[arg(long)]
+    pub optimum: bool,
 }
 
 /// Which node to run.

@@ -1,6 +1,7 @@
 //! `commonwatt.toml`: what one node is told about its home, its meter and its peers.
 
 pub mod document;
+pub mod household;
 pub mod meters;
 pub mod report;
 pub mod value;
@@ -13,6 +14,7 @@ use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 
 use document::{Document, Section};
+use household::HouseholdSettings;
 use meter::{Catalog, CatalogError};
 use meters::{FurtherMeter, LocationSettings, MeterSettings, PvSettings, RootMeterSettings, ShareSettings};
 use report::Report;
@@ -49,6 +51,8 @@ pub struct Config {
     pub location: Option<LocationSettings>,
     /// Serves the meter to other software; `None`: does not.
     pub share: Option<ShareSettings>,
+    /// What the household wants, and its devices.
+    pub household: HouseholdSettings,
     /// The meter at the transformer, at the node that reads it.
     pub root_meter: Option<RootMeterSettings>,
     /// Pace and timeouts of consensus.
@@ -135,6 +139,7 @@ impl Config {
             let api = top.section("api").map(|section| read_api(&section)).unwrap_or_default();
             let network = read_network(top.section("network").as_ref());
             let home_meters = HomeMeters::read(top, &catalog);
+            let household = household::read(top);
             let root_meter =
                 top.section("root_meter").map(|section| meters::read_root_meter(&section, &catalog, &folder));
             let consensus =
@@ -154,6 +159,7 @@ impl Config {
                 pv,
                 location,
                 share,
+                household: household?,
                 root_meter,
                 consensus,
                 log_level,

@@ -18,6 +18,7 @@ use ledger::{Block, Body, EntryId, IntervalOutcome, Ledger, MeterRegistration, O
 use market::Account;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::bill::prepaid::present_price;
 use crate::clock::Clock;
 use crate::http::{Live, Role, member_of};
 use crate::metering::{Fate, OnLedger, registered};
@@ -78,6 +79,8 @@ pub struct Progress {
     pub next_to_settle: u64,
     /// When that interval settles.
     pub next_deadline: Timestamp,
+    /// Index of the first interval whose gate has not closed, where there is forward trading.
+    pub next_gate: u64,
     /// Index after the last interval for which this node's meters have a reading in a final block, since the start.
     pub read_until: u64,
     /// Why the engine stopped by itself, if it did.
@@ -369,7 +372,9 @@ impl Engine {
         let (home, live) = (&self.parts.home, &self.parts.live);
         let account = Account::Home(home.clone());
         live.set_obligations(ledger.claim(&account, &Account::Supplier).get(), ledger.reserved(home).get());
+        live.set_import_price(present_price(ledger, home));
         live.set_member(member_of(ledger, home));
+        live.set_ledger(ledger.clone());
         live.set_role(Role {
             delegate: ledger.delegates().of_home(home).is_some(),
             delegates: u32::try_from(ledger.delegates().len()).unwrap_or(u32::MAX),
@@ -380,6 +385,7 @@ impl Engine {
             head_time: ledger.head_time(),
             next_to_settle: ledger.next_to_settle().index(),
             next_deadline: ledger.next_deadline(),
+            next_gate: ledger.next_gate().index(),
             read_until: self.read_until.iter().copied().min().unwrap_or(u64::MAX),
             halted: None,
         });

@@ -8,10 +8,11 @@ use std::path::Path;
 
 use energy::{Balance, Mtu, Price, Timestamp, WattHours};
 use ledger::{
-    Admission, Caps, Delegate, DemoClock, Forward, Genesis, GenesisError, GenesisMember, Hash32, MEMBERS_MAX,
-    MemberKeys, MeterRegistration, NODES_MAX, PublicKey, Roles, RootMeter, TEXT_MAX, TariffPoint,
+    Admission, Caps, ConnectionSize, Delegate, DemoClock, Forward, Genesis, GenesisError, GenesisMember,
+    Hash32, MEMBERS_MAX, MarketTerms, MemberKeys, MeterRegistration, MoneyMode, NODES_MAX, Participation,
+    PublicKey, ReadingSource, Roles, RootMeter, TEXT_MAX, TariffPoint,
 };
-use market::{NetworkError, NodeSpec, SupplierLeg};
+use market::{Division, Losses, NetworkError, NodeSpec, Sharing, SupplierLeg, Unused};
 
 use crate::config::document::{Document, Section, nearest};
 use crate::config::report::Report;
@@ -86,7 +87,8 @@ impl Places<'_> {
     }
 
     fn report_term(&self, what: &str) {
-        const TERMS: [(&str, &str); 8] = [
+        const TERMS: [(&str, &str); 9] = [
+            ("market", "market"),
             ("name", "name"),
             ("currency", "currency"),
             ("due_after", "due_after_ms"),
@@ -111,7 +113,11 @@ fn network_place(error: &NetworkError) -> Option<usize> {
         | NetworkError::Cycle { index, .. }
         | NetworkError::NegativeFee { index, .. }
         | NetworkError::FeeTooHigh { index, .. } => Some(*index),
-        NetworkError::Empty | NetworkError::TooManyNodes { .. } => None,
+        // The last two are about changes of a network, which a file has none of.
+        NetworkError::Empty
+        | NetworkError::TooManyNodes { .. }
+        | NetworkError::UnknownNode { .. }
+        | NetworkError::GivenTwice { .. } => None,
     }
 }
 
@@ -132,7 +138,8 @@ fn read_genesis(places: &Places<'_>) -> Option<Genesis> {
     let start = top.required("start");
     let clock = top.section("clock").map(|section| read_clock(&section));
     let due_after_ms = top.or("due_after_ms", DUE_AFTER_MS);
-    let forward = choice(top, "forward", &[("off", Forward::Off), ("auction", Forward::Auction)]);
+    let forward = choice(top, "forward", &FORWARD);
+    let market = top.section("market").map_or(Some(MarketTerms::default()), |section| read_market(&section));
     let legs = [("ledger", SupplierLeg::Ledger), ("outside", SupplierLeg::Outside)];
     let supplier_leg = choice(top, "supplier_leg", &legs);
     let supplier_credit = top.or("supplier_credit_n", Balance::ZERO);
@@ -152,6 +159,7 @@ fn read_genesis(places: &Places<'_>) -> Option<Genesis> {
         clock: all(clock)?,
         due_after_ms,
         forward: forward?,
+        market: market?,
         supplier_leg: supplier_leg?,
         supplier_credit,
         network: network.into_iter().collect::<Option<_>>()?,
@@ -183,6 +191,115 @@ fn choice<T: Copy>(section: &Section<'_>, key: &'static str, words: &[(&'static 
     };
     section.fault(key, format!("`{key}` cannot be \"{word}\""), &label, None);
     None
+}
+
+const FORWARD: [(&str, Forward); 3] =
+    [("off", Forward::Off), ("posted", Forward::Posted), ("auction", Forward::Auction)];
+const READING_SOURCE: [(&str, ReadingSource); 2] =
+    [("node", ReadingSource::Node), ("metering_operator", ReadingSource::MeteringOperator)];
+
+/// A rule of sharing, without its terms.
+#[derive(Clone, Copy, PartialEq)]
+enum Rule {
+    Neighbour,
+    StaticKey,
+    DynamicKey,
+    Incentive,
+}
+
+const SHARING: [(&str, Rule); 4] = [
+    ("neighbour", Rule::Neighbour),
+    ("static-key", Rule::StaticKey),
+    ("dynamic-key", Rule::DynamicKey),
+    ("incentive", Rule::Incentive),
+];
+const UNUSED: [(&str, Unused); 2] = [("lost", Unused::Lost), ("passed-on", Unused::PassedOn)];
+const DIVISION: [(&str, Division); 3] =
+    [("producers", Division::Producers), ("consumers", Division::Consumers), ("halves", Division::Halves)];
+const LOSSES: [(&str, Losses); 2] = [("recorded", Losses::Recorded), ("community", Losses::Community)];
+
+/// The word that stands for a value.
+fn word_of<T: PartialEq + Copy>(value: T, words: &[(&'static str, T)]) -> &'static str {
+    words.iter().find(|(_, known)| *known == value).map_or("", |(word, _)| word)
+}
+
+fn read_market(section: &Section<'_>) -> Option<MarketTerms> {
+    let usual = MarketTerms::default();
+    let envelope_permille = section.or("envelope_permille", usual.envelope_permille);
+    let credit = section.optional("credit_n");
+    let money = match choice(section, "money", &[("prepaid", false), ("statement", true)])? {
+        true => MoneyMode::Statement { credit: credit.unwrap_or(Balance::ZERO) },
+        false => MoneyMode::Prepaid,
+    };
+    let reading_source = choice(section, "reading_source", &READING_SOURCE)?;
+    let (sharing, losses) = (read_sharing(section), choice(section, "losses", &LOSSES));
+    Some(MarketTerms { envelope_permille, money, reading_source, sharing: sharing?, losses: losses? })
+}
+
+/// Keys that another rule of sharing has are unknown here, and reported as such.
+fn read_sharing(section: &Section<'_>) -> Option<Sharing> {
+    Some(match choice(section, "sharing", &SHARING)? {
+        Rule::Neighbour => Sharing::Neighbour,
+        Rule::StaticKey => Sharing::StaticKey {
+            price: section.optional("sharing_price"),
+            unused: choice(section, "unused", &UNUSED)?,
+        },
+        Rule::DynamicKey => Sharing::DynamicKey { price: section.optional("sharing_price") },
+        Rule::Incentive => {
+            let (payment, division) =
+                (section.required("sharing_price"), choice(section, "division", &DIVISION));
+            Sharing::Incentive { payment: payment?, division: division? }
+        }
+    })
+}
+
+fn render_sharing(out: &mut Lines, sharing: Sharing) {
+    let (rule, price) = match sharing {
+        Sharing::Neighbour => (Rule::Neighbour, None),
+        Sharing::StaticKey { price, .. } => (Rule::StaticKey, price),
+        Sharing::DynamicKey { price } => (Rule::DynamicKey, price),
+        Sharing::Incentive { payment, .. } => (Rule::Incentive, Some(payment)),
+    };
+    out.text("sharing", word_of(rule, &SHARING));
+    if let Some(price) = price {
+        out.value("sharing_price", price.get());
+    }
+    match sharing {
+        Sharing::StaticKey { unused, .. } => out.text("unused", word_of(unused, &UNUSED)),
+        Sharing::Incentive { division, .. } => out.text("division", word_of(division, &DIVISION)),
+        Sharing::Neighbour | Sharing::DynamicKey { .. } => {}
+    }
+}
+
+fn render_market(out: &mut Lines, terms: &MarketTerms) {
+    out.table("market");
+    out.value("envelope_permille", terms.envelope_permille);
+    match terms.money {
+        MoneyMode::Prepaid => out.text("money", "prepaid"),
+        MoneyMode::Statement { credit } => {
+            out.text("money", "statement");
+            out.value("credit_n", credit.get());
+        }
+    }
+    out.text("reading_source", word_of(terms.reading_source, &READING_SOURCE));
+    render_sharing(out, terms.sharing);
+    out.text("losses", word_of(terms.losses, &LOSSES));
+}
+
+fn read_size(section: &Section<'_>) -> ConnectionSize {
+    let usual = ConnectionSize::default();
+    ConnectionSize {
+        import: section.or("max_import_wh", usual.import),
+        export: section.or("max_export_wh", usual.export),
+    }
+}
+
+fn read_participation(section: &Section<'_>) -> Participation {
+    let usual = Participation::default();
+    Participation {
+        share_permyriad: section.or("share_permyriad", usual.share_permyriad),
+        permille: section.or("participation_permille", usual.permille),
+    }
 }
 
 fn read_clock(section: &Section<'_>) -> Option<DemoClock> {
@@ -243,8 +360,9 @@ fn read_member(section: &Section<'_>) -> Option<GenesisMember> {
     let deposit = section.or("deposit_n", Balance::ZERO);
     let keys = section.required_section("keys").and_then(|section| read_keys(&section));
     let meter = section.required_section("meter").and_then(|section| read_meter(&section));
-    let admission = Admission { home: home?, owner: owner?, node: node?, keys: keys?, meter: meter? };
-    Some(GenesisMember { admission, deposit })
+    let (size, participation) = (read_size(section), read_participation(section));
+    let admission = Admission { home: home?, owner: owner?, node: node?, size, keys: keys?, meter: meter? };
+    Some(GenesisMember { admission, participation, deposit })
 }
 
 fn read_keys(section: &Section<'_>) -> Option<MemberKeys> {
@@ -326,7 +444,7 @@ fn render_terms(out: &mut Lines, genesis: &Genesis) {
     out.value("mtu_minutes", genesis.mtu.minutes());
     out.time("start", genesis.start);
     out.value("due_after_ms", genesis.due_after_ms);
-    out.text("forward", if genesis.forward == Forward::Off { "off" } else { "auction" });
+    out.text("forward", word_of(genesis.forward, &FORWARD));
     let on_ledger = matches!(genesis.supplier_leg, SupplierLeg::Ledger);
     out.text("supplier_leg", if on_ledger { "ledger" } else { "outside" });
     out.value("supplier_credit_n", genesis.supplier_credit.get());
@@ -337,6 +455,7 @@ fn render_terms(out: &mut Lines, genesis: &Genesis) {
         out.value("speed", clock.speed);
         out.value("assurance_every", clock.assurance_every);
     }
+    render_market(out, &genesis.market);
     out.table("tariff");
     out.value("import_price", genesis.tariff.import_price.get());
     out.value("export_price", genesis.tariff.export_price.get());
@@ -384,6 +503,14 @@ fn render_member(out: &mut Lines, member: &GenesisMember) {
     out.text("home", admission.home.as_str());
     out.text("owner", &admission.owner);
     out.text("node", admission.node.as_str());
+    if admission.size != ConnectionSize::default() {
+        out.value("max_import_wh", admission.size.import.get());
+        out.value("max_export_wh", admission.size.export.get());
+    }
+    if member.participation != Participation::default() {
+        out.value("share_permyriad", member.participation.share_permyriad);
+        out.value("participation_permille", member.participation.permille);
+    }
     out.value("deposit_n", member.deposit.get());
     let key = |name: &str, key: PublicKey| format!("{name} = \"{}\"", key.hex());
     let MemberKeys { member, reading, network } = admission.keys;
@@ -423,10 +550,15 @@ mod tests {
             home: HomeId::new(&format!("h{number:03}")).unwrap(),
             owner: "Zhao \"Lane\\East\"\n赵".to_owned(),
             node: NodeId::new("feeder").unwrap(),
+            size: ConnectionSize::default(),
             keys,
             meter,
         };
-        GenesisMember { admission, deposit: Balance::new(100_000_000_000) }
+        GenesisMember {
+            admission,
+            participation: Participation::default(),
+            deposit: Balance::new(100_000_000_000),
+        }
     }
 
     fn node(id: &str, parent: Option<&str>) -> NodeSpec {
@@ -454,6 +586,7 @@ mod tests {
             }),
             due_after_ms: DUE_AFTER_MS,
             forward: Forward::Off,
+            market: MarketTerms::default(),
             supplier_leg: SupplierLeg::Ledger,
             supplier_credit: Balance::new(5),
             network: vec![node("grid", None), node("feeder", Some("grid"))],
@@ -507,6 +640,38 @@ mod tests {
         let read_back = read_text(&render(&plain)).unwrap();
         assert_eq!(read_back, plain);
         assert_eq!(read_back.chain(), plain.chain());
+    }
+
+    #[test]
+    fn every_rule_of_the_market_reads_back_with_its_terms() {
+        let price = Some(Price::new(120_000));
+        let mut rules = vec![Sharing::Neighbour, Sharing::DynamicKey { price }];
+        for unused in [Unused::Lost, Unused::PassedOn] {
+            rules.push(Sharing::StaticKey { price, unused });
+            rules.push(Sharing::StaticKey { price: None, unused });
+        }
+        for division in [Division::Producers, Division::Consumers, Division::Halves] {
+            rules.push(Sharing::Incentive { payment: Price::new(110_000), division });
+        }
+        let mut full = genesis();
+        full.members[0].participation = Participation { share_permyriad: 2_500, permille: 900 };
+        full.market.reading_source = ReadingSource::MeteringOperator;
+        full.market.losses = Losses::Community;
+        full.market.money = MoneyMode::Statement { credit: Balance::new(1_000) };
+        for sharing in rules {
+            full.market.sharing = sharing;
+            assert_eq!(read_text(&render(&full)).unwrap(), full);
+        }
+    }
+
+    #[test]
+    fn a_term_of_another_rule_of_sharing_is_refused() {
+        let (line, _) = fault_after("sharing = \"neighbour\"", "sharing = \"neighbour\"\nunused = \"lost\"");
+        assert_eq!(line, "unused = \"lost\"");
+        let (_, title) = fault_after("sharing = \"neighbour\"", "sharing = \"static\"");
+        assert_eq!(title, "`sharing` cannot be \"static\"");
+        let (_, title) = fault_after("sharing = \"neighbour\"", "sharing = \"incentive\"");
+        assert!(title.contains("sharing_price"), "{title}");
     }
 
     #[test]

@@ -23,13 +23,16 @@ use crate::assurance::{Assessor, Gatherer};
 use crate::clock::{Clock, SystemClock};
 use crate::config::meters::{FurtherMeter, LocationSettings, MeterSettings};
 use crate::config::{ApiSettings, Config, ConsensusSettings};
+use crate::desk::{self, DeskHandle, DeskParts};
 use crate::engine::{self, Command, EngineHandle, EngineParts, Progress};
+use crate::household::{self, HouseholdHandle, HouseholdParts, HouseholdSetup, View};
 use crate::http::{self, About, Head, HttpState, Language, Live, TokenHash};
 use crate::identity::Identity;
 use crate::metering::{self, Fate, MeterOwner, Metering, MeteringParts, OnLedger, Shown};
 use crate::meters::{self, FurtherMeterSetup, MeterPanel};
 use crate::network::{self, NetworkConfig, NetworkEvent, NetworkHandle};
 use crate::store::Durability;
+use crate::store::household::HouseholdDb;
 use crate::store::ledger_db::LedgerDb;
 use crate::store::log_file::{DataLock, Found, LogFile};
 
@@ -69,6 +72,8 @@ pub struct NodeSetup {
     pub meters: MeterSetup,
     /// The meter at the transformer, if this node reads it.
     pub root_meter: Option<RootMeterSetup>,
+    /// The household's agent, where there is anything to plan.
+    pub household: Option<HouseholdSetup>,
     /// Pace and timeouts.
     pub consensus: ConsensusSettings,
     /// Where the monotonic wall clock counts from.
@@ -134,6 +139,10 @@ pub struct RunningNode {
     pub db: PathBuf,
     /// Takes entries of its own.
     pub engine: EngineHandle,
+    /// Signs its orders.
+    pub desk: DeskHandle,
+    /// The household's agent, if it has one.
+    pub household: Option<HouseholdHandle>,
     thread: JoinHandle<()>,
     network: NetworkHandle,
     stop_api: oneshot::Sender<()>,
@@ -142,8 +151,12 @@ pub struct RunningNode {
 }
 
 impl RunningNode {
-    /// Stops in order: the engine marks its log as cleanly ended, then peers and browsers are let go.
+    /// Stops in order: devices are left to themselves, the engine marks its log as cleanly ended, then peers and browsers
+    /// are let go.
     pub async fn stop(self) {
+        if let Some(household) = self.household {
+            household.stop().await;
+        }
         self.engine.tell(Command::Stop).await;
         let thread = self.thread;
         let ended = tokio::task::spawn_blocking(move || thread.join());
@@ -163,7 +176,7 @@ impl RunningNode {
 ///
 /// # Errors
 /// What could not be opened, bound or started, and why.
-pub async fn start(setup: NodeSetup) -> anyhow::Result<RunningNode> {
+pub async fn start(mut setup: NodeSetup) -> anyhow::Result<RunningNode> {
     let lock = DataLock::acquire(&setup.data_dir)?;
     setup.identity.check_member(&setup.genesis, &setup.home)?;
     let chain = setup.genesis.chain();
@@ -192,9 +205,29 @@ pub async fn start(setup: NodeSetup) -> anyhow::Result<RunningNode> {
     let addresses = addresses_of(&network, &setup.identity)?;
     let wiring = MeterWiring { setup: &setup, chain, ledger: &ledger, engine: &engine, live: &live };
     wiring.start(home_inbox, root_inbox)?;
-    tokio::spawn(show_peers(network.clone(), ledger, live.clone()));
+    tokio::spawn(show_peers(network.clone(), ledger.clone(), live.clone()));
     let token = setup.identity.api_token().to_owned();
-    let (api, stop_api, api_done) = start_api(&setup, api, live, db.clone(), engine.clone())?;
+    let desk = start_desk(&setup, &chain, engine.clone(), progress.clone())?;
+    let household = match setup.household.take() {
+        Some(household) => {
+            let parts = HouseholdParts {
+                home: setup.home.clone(),
+                key: setup.identity.member().clone(),
+                clock: setup.clock.clone(),
+                engine: engine.clone(),
+                progress: progress.clone(),
+                desk: desk.clone(),
+                database: db.clone(),
+                store: HouseholdDb::open(&setup.data_dir.join("household.db"), &chain)?,
+                live: live.clone(),
+                ledger,
+            };
+            Some(household::start(household, parts).await?)
+        }
+        None => None,
+    };
+    let view = household.as_ref().map(HouseholdHandle::view);
+    let (api, stop_api, api_done) = start_api(&setup, api, live, (engine.clone(), desk.clone(), view))?;
     Ok(RunningNode {
         api,
         token,
@@ -202,6 +235,8 @@ pub async fn start(setup: NodeSetup) -> anyhow::Result<RunningNode> {
         progress,
         db,
         engine,
+        desk,
+        household,
         thread,
         network,
         stop_api,
@@ -487,12 +522,28 @@ async fn bind_api(setup: &NodeSetup) -> anyhow::Result<TcpListener> {
         .with_context(|| format!("the API cannot listen on {}", setup.api.listen))
 }
 
+/// Starts the desk that signs the home's orders with its member key.
+fn start_desk(
+    setup: &NodeSetup,
+    chain: &Chain,
+    engine: EngineHandle,
+    progress: watch::Receiver<Progress>,
+) -> anyhow::Result<DeskHandle> {
+    Ok(desk::spawn(DeskParts {
+        key: setup.identity.member().clone(),
+        clock: setup.clock.clone(),
+        engine,
+        progress,
+        database: setup.data_dir.join("ledger.db"),
+        store: desk::open_store(&setup.data_dir, chain)?,
+    }))
+}
+
 fn start_api(
     setup: &NodeSetup,
     listener: TcpListener,
     live: Arc<Live>,
-    database: PathBuf,
-    engine: EngineHandle,
+    (engine, desk, household): (EngineHandle, DeskHandle, Option<watch::Receiver<Option<Arc<View>>>>),
 ) -> anyhow::Result<(SocketAddr, oneshot::Sender<()>, tokio::task::JoinHandle<()>)> {
     let address = listener.local_addr()?;
     let (submit, mut submitted) = mpsc::channel::<Vec<u8>>(SUBMIT_MAX);
@@ -503,10 +554,12 @@ fn start_api(
     });
     let state = HttpState {
         live,
-        database,
+        database: setup.data_dir.join("ledger.db"),
         home: setup.home.clone(),
         token: TokenHash::of(setup.identity.api_token()),
         submit: Some(submit),
+        desk: Some(desk),
+        household,
         language: Language::default(),
         hosts: setup.api.hosts.clone(),
         utc_offset_minutes: setup.api.utc_offset_minutes,
@@ -548,6 +601,7 @@ pub async fn run(
         _ => None,
     };
     let quiet = crate::share::quiet_at_boundaries(Arc::clone(&clock), genesis.mtu);
+    let household = HouseholdSetup::of(config, genesis.mtu);
     let node = start(NodeSetup {
         home: config.home.clone(),
         data_dir: config.data_dir.clone(),
@@ -560,6 +614,7 @@ pub async fn run(
         api: config.api.clone(),
         meters: MeterSetup::of(config)?,
         root_meter,
+        household,
         consensus: config.consensus.clone(),
         started: Instant::now(),
     })

@@ -88,11 +88,24 @@ fn help_goes_to_stdout_and_ends_well() {
         "check",
         "status",
         "tui",
+        "market",
+        "market rules",
+        "market book",
+        "market curve",
+        "market history",
+        "market order",
+        "market cancel",
         "ledger",
         "ledger verify",
         "clear",
         "match",
         "config default",
+        "bill",
+        "tariff",
+        "tariff publish",
+        "money",
+        "money deposit",
+        "money balances",
     ] {
         let ended = commonwatt(here, &format!("{command} --help")).with(0);
         assert!(ended.stdout.contains("Usage: commonwatt") && ended.stderr.is_empty(), "{command}");
@@ -115,6 +128,42 @@ fn exit_codes_tell_what_went_wrong() {
         .with(5)
         .saying(&["127.0.0.1:9"]);
     commonwatt(here, "status --connect nonsense --token-file token").with(2);
+}
+
+#[test]
+fn the_market_command_says_what_is_wrong_with_its_arguments() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    fs::write(here.join("token"), "00").unwrap();
+    let node = "--connect http://127.0.0.1:9 --token-file token";
+    let order = format!("market order {node} --interval 2026-07-01T18:00:00Z --quantity 500 --side sell");
+    for (line, words) in [
+        ("market".to_owned(), "order"),
+        ("market book".to_owned(), "--connect <URL>"),
+        (format!("market book {node} --interval noon"), "--interval"),
+        (format!("market rules {node} --hours 49"), "1..=48"),
+        (format!("market history {node} --days 0"), "1..=31"),
+        (format!("market history {node} --limit 501"), "1..=500"),
+        (format!("{order} --price cheap"), "no price"),
+        (format!("{order} --price 0.1650001"), "6 digits"),
+        (order.clone(), "--price"),
+        (format!("{order} --price 0.1 --request-id a/b"), "letters, digits"),
+        (format!("{order} --price 0.1 --wait 0"), "1..=600"),
+        (
+            format!(
+                "market order {node} --interval 2026-07-01T18:00:00Z --quantity -5 --side sell --price 1"
+            ),
+            "-5",
+        ),
+        (format!("{} --price 0.1", order.replace("sell", "hold")), "hold"),
+        (format!("market cancel {node}"), "<ID>"),
+    ] {
+        commonwatt(here, &line).with(2).saying(&[words]);
+    }
+    let unreachable = commonwatt(here, &format!("{order} --price 0.165")).with(5);
+    unreachable.saying(&["127.0.0.1:9", "is the node running?"]);
+    commonwatt(here, "market book --connect nonsense --token-file token").with(2);
+    commonwatt(here, "market book --connect http://127.0.0.1:9 --token-file none").with(1).saying(&["none"]);
 }
 
 #[test]

@@ -162,6 +162,15 @@ fn the_demo_settles_every_interval_of_its_day_on_equal_nodes() {
         "a home paid more than its supplier alone"
     );
     assert!(summary["saved_n"]["total"].as_i64().unwrap() > 0);
+    let agents = &summary["agents"];
+    let gains = agents["gains"].as_array().unwrap();
+    assert_eq!(agents["homes"].as_u64().unwrap(), gains.len() as u64);
+    for kind in ["battery", "car", "heat pump"] {
+        let has = |gain: &serde_json::Value| gain["devices"].as_str().unwrap().contains(kind);
+        assert!(gains.iter().any(has), "no home with a {kind} has an agent");
+    }
+    assert!(gains.iter().all(|gain| gain["deadlines_missed"] == 0), "a car left without what it needed");
+    assert_eq!((&agents["gates_void"], &agents["breaches"]), (&0.into(), &0.into()));
 }
 
 #[test]
@@ -180,6 +189,35 @@ fn an_independent_program_recomputes_every_amount_of_the_demo_to_the_nano_unit()
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
     let result: serde_json::Value = serde_json::from_str(&text).expect("the checker prints JSON");
     assert!(result["checked_amounts"].as_i64().unwrap() > 5_000);
+}
+
+#[test]
+fn the_bills_of_the_demo_are_what_its_export_says() {
+    let _alone = alone();
+    let day = demo_day();
+    let homes = summary(day)["saved_n"]["homes"].as_object().unwrap().clone();
+    let ledger = day.folder.join(homes.keys().next().unwrap()).join("ledger.db");
+    let mut files = Vec::new();
+    for home in homes.keys() {
+        let bill = Command::new(program())
+            .args(["bill", "--home", home, "--month", "2016-06", "--format", "csv", "--db"])
+            .arg(&ledger)
+            .arg("--genesis")
+            .arg(day.folder.join("genesis.toml"))
+            .output()
+            .unwrap();
+        assert!(bill.status.success(), "{}", String::from_utf8_lossy(&bill.stderr));
+        let file = day.folder.join(format!("bill-{home}.csv"));
+        std::fs::write(&file, bill.stdout).unwrap();
+        files.push(file);
+    }
+    let checker = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/recompute_bill.py");
+    let output =
+        Command::new("python3").arg(checker).args(&files).arg("--ledger").arg(&day.export).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let result: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert!(result["by_kind"]["ledger"].as_i64().unwrap() > 5_000, "{text}");
 }
 
 #[test]

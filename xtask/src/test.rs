@@ -12,6 +12,7 @@ pub fn all() -> anyhow::Result<()> {
     run("cargo", &["fmt", "--all", "--check"])?;
     run("cargo", &["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "-D", "warnings"])?;
     run("python3", &["node/tests/peers/recompute_test.py"])?;
+    run("python3", &["node/tests/peers/recompute_bill_test.py"])?;
     run("cargo", &["test", "--workspace", "--locked"])?;
     soak::short()?;
     eprintln!("all tests passed");

@@ -79,6 +79,7 @@ fn admission(number: usize) -> Admission {
         home: home(number),
         owner: format!("owner {number}"),
         node: NodeId::new("f1").expect("a valid id"),
+        size: ledger::ConnectionSize::default(),
         keys: MemberKeys {
             member: public(Purpose::Member, number),
             reading: public(Purpose::Reading, number),
@@ -106,6 +107,7 @@ pub fn genesis(homes: usize, delegates: usize) -> Genesis {
         clock: None,
         due_after_ms: 900_000,
         forward: Forward::Off,
+        market: ledger::MarketTerms::default(),
         supplier_leg: SupplierLeg::Ledger,
         supplier_credit: Balance::new(1_000_000_000_000),
         network: vec![node("grid", None), node("f1", Some("grid"))],
@@ -125,6 +127,7 @@ pub fn genesis(homes: usize, delegates: usize) -> Genesis {
         members: (0..homes)
             .map(|number| GenesisMember {
                 admission: admission(number),
+                participation: ledger::Participation::default(),
                 deposit: Balance::new(100_000_000_000),
             })
             .collect(),

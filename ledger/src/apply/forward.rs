@@ -1,24 +1,24 @@
-//! Forward orders: taken against reserves, cleared at the gate, firm until settlement.
+//! Forward orders: taken against reserves, replaced, taken back. What their gate makes of them is in [`super::gate`].
 
 use energy::{Balance, HomeId, Interval, Money, Price, Timestamp, WattHours};
-use market::{Account, Clearing, Network, NodeIndex, Position, Side};
+use market::{Account, NodeIndex, Side};
 
 use super::{Step, by};
-use crate::entry::{EntryId, Order, TariffPoint, VerifiedEntry};
+use crate::entry::{ConnectionSize, EntryId, Order, TariffPoint, VerifiedEntry};
 use crate::error::EntryError;
-use crate::genesis::{Forward, INTERVAL_ENERGY_MAX};
-use crate::state::{ForwardTotals, OPEN_ORDERS_MAX, OpenOrder, OpenPosition};
+use crate::genesis::Forward;
+use crate::state::{Member, OPEN_ORDERS_MAX, OpenOrder, State};
 
-/// Gate closure before the start of the interval, ms.
-pub(crate) const GATE_LEAD_MS: u64 = 300_000;
-/// Orders are taken from this long before the start, ms.
-const OPENS_MS: u64 = 172_800_000;
-/// No cancel or reduction this long before the gate, ms.
-const FREEZE_MS: u64 = 300_000;
+/// A gate closes this long before its interval starts, ms.
+pub const GATE_LEAD_MS: u64 = 300_000;
+/// Orders are taken from this long before the start of their interval, ms.
+pub const OPENS_MS: u64 = 172_800_000;
+/// No order is made smaller or worse this long before its gate, ms.
+pub const FREEZE_MS: u64 = 300_000;
 /// The least energy of an order.
-const ORDER_MIN: WattHours = WattHours::new(100);
-/// Replacements and cancels of one member for one interval.
-const CHANGES_MAX: u8 = 8;
+pub const ORDER_MIN: WattHours = WattHours::new(100);
+/// Replacements and cancels of one member for one interval, at the most.
+pub const CHANGES_MAX: u8 = 8;
 
 impl Step {
     pub(super) fn order(
@@ -29,35 +29,31 @@ impl Step {
     ) -> Result<(), EntryError> {
         let member = self.member(&order.home)?;
         by(verified, &member.admission.keys.member, "the member")?;
-        let node = self.state.node_of(member);
         self.accepts_orders(order.interval, time)?;
+        if member.leaves.is_some_and(|left| order.interval.index() >= left) {
+            return refuse("the home leaves the community before this interval; order for an earlier one");
+        }
         if order.quantity < ORDER_MIN {
-            return Err(EntryError::OrderLimits { what: "an order is for at least 100 Wh" });
+            return refuse("an order is for at least 100 Wh");
         }
-        let tariff = self.state.tariff_at(order.interval);
-        let band = price_band(&self.state.rules.network, node, tariff)?;
-        if !(band.0..=band.1).contains(&order.price) {
-            return Err(EntryError::OrderLimits {
-                what: "an order's limit lies between the supplier's prices at its node",
-            });
-        }
+        let node = self.state.node_of(member);
+        let band = self.state.price_band(node, order.interval)?;
+        is_within(band, order.price)?;
         if let Some(replaced) = order.replaces {
             let old = self.take_back(&order.home, order.interval, replaced)?;
-            if self.is_frozen(order.interval, time) && order.quantity < old.quantity {
-                return Err(EntryError::OrderLimits {
-                    what: "no reduction in the last 5 minutes before the gate",
-                });
+            if is_frozen(order.interval, time) {
+                is_no_worse(&old, order)?;
             }
         }
         self.fits_in_book(order)?;
-        let reserve = reserve_of(&self.state.rules.network, node, tariff, order)?;
+        let reserve = reserve_of(band, order.side, order.quantity, order.price.cost_of(order.quantity)?)?;
         let (free, needed) = (self.free_balance(&Account::Home(order.home.clone()))?, reserve.as_money());
         if free < needed {
             return Err(EntryError::NoFunds { free, needed });
         }
         self.change_reserve(&order.home, needed)?;
-        let (side, price, quantity) = (order.side, order.price, order.quantity);
-        let open = OpenOrder { id: verified.id(), side, price, quantity, reserve };
+        let (side, price, quantity, salt) = (order.side, order.price, order.quantity, verified.entry().salt);
+        let open = OpenOrder { id: verified.id(), side, price, quantity, reserve, salt };
         let key = (order.interval.index(), order.home.clone());
         let mut mine = self.state.book.get(&key).cloned().unwrap_or_default();
         mine.orders.push(open);
@@ -75,8 +71,8 @@ impl Step {
         by(verified, &self.member(home)?.admission.keys.member, "the member")?;
         let interval = self.interval_of(home, id).ok_or(EntryError::NoSuchOrder)?;
         self.accepts_orders(interval, time)?;
-        if self.is_frozen(interval, time) {
-            return Err(EntryError::OrderLimits { what: "no cancel in the last 5 minutes before the gate" });
+        if is_frozen(interval, time) {
+            return refuse("no cancel in the last 5 minutes before the gate");
         }
         self.take_back(home, interval, id).map(|_| ())
     }
@@ -100,21 +96,22 @@ impl Step {
             return Err(EntryError::WrongMtu);
         }
         let (opens, gate) = (interval.start().minus_ms(OPENS_MS), gate_of(interval));
-        // Orders in the gate block itself count: it is the first with a time at or past the gate, so its parent's time,
-        // and not its own, says whether the gate is still to come.
-        if time < opens || self.state.time >= gate || interval.index() < self.state.next_gate {
+        // An order in a block after the start would stand there only to be void.
+        if time < opens || time > interval.start() || self.is_closed(interval) {
             return Err(EntryError::GateClosed { interval, opens, gate, time });
         }
         Ok(())
     }
 
-    fn is_frozen(&self, interval: Interval, time: Timestamp) -> bool {
-        time >= gate_of(interval).minus_ms(FREEZE_MS)
+    /// True if the gate of an interval has closed. Entries in the gate block itself count: it is the first with a time at or
+    /// past the gate, so its parent's time, and not its own, says whether the gate is still to come.
+    pub(super) fn is_closed(&self, interval: Interval) -> bool {
+        self.state.time >= gate_of(interval) || interval.index() < self.state.next_gate
     }
 
-    /// One side per member and interval, not too many orders, and no more energy than its connection carries.
+    /// One side per member and interval, not too many orders, and no more energy than its connection carries. There is one
+    /// gate an interval, so while orders are taken there is no position yet that would count too.
     fn fits_in_book(&self, order: &Order) -> Result<(), EntryError> {
-        let refuse = |what| Err(EntryError::OrderLimits { what });
         let mine = self.state.book.get(&(order.interval.index(), order.home.clone()));
         let mine = mine.map_or(&[][..], |mine| mine.orders.as_slice());
         if mine.iter().any(|open| open.side != order.side) {
@@ -123,11 +120,10 @@ impl Step {
         if mine.len() >= OPEN_ORDERS_MAX {
             return refuse("a home has at most 4 open orders for one interval");
         }
-        let open = mine.iter().fold(0u64, |sum, open| sum.saturating_add(open.quantity.get()));
-        if open.saturating_add(order.quantity.get()) > INTERVAL_ENERGY_MAX.get() {
-            return refuse("a home's orders for one interval come to at most 1 MWh");
-        }
-        Ok(())
+        let asked = mine.iter().try_fold(order.quantity, |sum, open| sum.add(open.quantity))?;
+        let carries = self.state.connection_of(&order.home, self.member(&order.home)?, order.interval);
+        let max = of_side(carries, order.side);
+        if asked > max { Err(EntryError::ConnectionLimit { asked, max }) } else { Ok(()) }
     }
 
     /// Takes an open order out of the book and frees its reserve.
@@ -136,9 +132,7 @@ impl Step {
             self.state.book.get_mut(&(interval.index(), home.clone())).ok_or(EntryError::NoSuchOrder)?;
         let place = mine.orders.iter().position(|open| open.id == id).ok_or(EntryError::NoSuchOrder)?;
         if mine.changes >= CHANGES_MAX {
-            return Err(EntryError::OrderLimits {
-                what: "a home changes its orders for one interval at most 8 times",
-            });
+            return refuse("a home changes its orders for one interval at most 8 times");
         }
         mine.changes = mine.changes.saturating_add(1);
         let open = mine.orders.remove(place);
@@ -156,91 +150,26 @@ impl Step {
         }
         Ok(())
     }
+}
 
-    /// Clears the orders of an interval at its gate; void if the block comes after the interval's start.
-    pub(crate) fn close_gate(&mut self, interval: Interval, time: Timestamp) -> Result<(), EntryError> {
-        let mut open = Vec::new();
-        for ((_, home), mine) in self.state.book.extract(|(index, _)| *index == interval.index()) {
-            for order in mine.orders {
-                self.change_reserve(&home, order.reserve.as_money().neg()?)?;
-                open.push((home.clone(), order));
-            }
-        }
-        if open.is_empty() || time > interval.start() {
-            return Ok(());
-        }
-        open.sort_unstable_by_key(|(_, order)| order.id);
-        let orders = self.as_orders(&open)?;
-        let clearing = market::clear(&self.state.rules.network, &orders, None)?;
-        self.take_positions(interval, &open, &orders, &clearing)?;
-        let totals = ForwardTotals { fees: clearing.fees, rent: clearing.congestion_rent };
-        self.state.forward.insert(interval.index(), totals);
-        Ok(())
+impl State {
+    /// The supplier's prices as they arrive at a node in an interval: `(export − F↑, import + F↓)`.
+    ///
+    /// Prices and fees are known before orders are taken, as published or as the last ones that were valid at that time of
+    /// day. What is published after that moves no order's limit and adds nothing to its reserve.
+    pub fn price_band(&self, node: NodeIndex, interval: Interval) -> Result<(Price, Price), EntryError> {
+        let tariff = self.tariff_at(interval);
+        is_tradable(tariff)?;
+        band(self.fees_of_path(interval, node)?, tariff)
     }
 
-    fn as_orders(&self, open: &[(HomeId, OpenOrder)]) -> Result<Vec<market::Order<EntryId>>, EntryError> {
-        open.iter()
-            .map(|(home, open)| {
-                let node = self.state.node_of(self.member(home)?);
-                let (id, side, price, quantity) = (open.id, open.side, open.price, open.quantity);
-                Ok(market::Order { id, node, side, price, quantity })
-            })
-            .collect()
-    }
-
-    fn take_positions(
-        &mut self,
-        interval: Interval,
-        open: &[(HomeId, OpenOrder)],
-        orders: &[market::Order<EntryId>],
-        clearing: &Clearing,
-    ) -> Result<(), EntryError> {
-        let tariff = self.state.tariff_at(interval);
-        for (((home, open), order), fill) in open.iter().zip(orders).zip(&clearing.fills) {
-            let Some(Some(price)) = clearing.prices.get(order.node.get()).filter(|_| !fill.is_zero()) else {
-                continue;
-            };
-            let filled = Order {
-                home: home.clone(),
-                interval,
-                side: open.side,
-                price: *price,
-                quantity: *fill,
-                replaces: None,
-            };
-            // Filled at no worse than its limit, an order needs no more than before; a tariff that changed meanwhile must not
-            // reserve what its home may not have. The payment itself is always covered.
-            let reserve =
-                reserve_of(&self.state.rules.network, order.node, tariff, &filled)?.min(open.reserve);
-            self.change_reserve(home, reserve.as_money())?;
-            self.add_position(interval, &filled, reserve)?;
-        }
-        Ok(())
-    }
-
-    fn add_position(
-        &mut self,
-        interval: Interval,
-        filled: &Order,
-        reserve: Balance,
-    ) -> Result<(), EntryError> {
-        let key = (interval.index(), filled.home.clone());
-        let empty = OpenPosition { position: Position::default(), reserve: Balance::ZERO };
-        let mut open = self.state.positions.get(&key).copied().unwrap_or(empty);
-        let money = filled.price.cost_of(filled.quantity)?;
-        match filled.side {
-            Side::Sell => {
-                open.position.sold = open.position.sold.add(filled.quantity)?;
-                open.position.amount = open.position.amount.add(money)?;
-            }
-            Side::Buy => {
-                open.position.bought = open.position.bought.add(filled.quantity)?;
-                open.position.amount = open.position.amount.sub(money)?;
-            }
-        }
-        open.reserve = open.reserve.credit(reserve.as_money())?;
-        self.state.positions.insert(key, open);
-        Ok(())
+    /// What a connection may trade in an interval: its certified size, or the operator's cap where that is less.
+    pub fn connection_of(&self, home: &HomeId, member: &Member, interval: Interval) -> ConnectionSize {
+        let size = member.admission.size;
+        self.caps.get(&(interval.index(), home.clone())).map_or(size, |cap| ConnectionSize {
+            import: size.import.min(cap.import),
+            export: size.export.min(cap.export),
+        })
     }
 }
 
@@ -249,26 +178,67 @@ pub(crate) const fn gate_of(interval: Interval) -> Timestamp {
     interval.start().minus_ms(GATE_LEAD_MS)
 }
 
-/// The supplier's prices as they arrive at a node: `[export − F↑, import + F↓]`.
-fn price_band(network: &Network, node: NodeIndex, tariff: TariffPoint) -> Result<(Price, Price), EntryError> {
-    let low = tariff.export_price.sub(network.fee_up_to_root(node))?;
-    let high = tariff.import_price.add(network.fee_down_from_root(node))?;
-    Ok((low, high))
+fn refuse<T>(what: &'static str) -> Result<T, EntryError> {
+    Err(EntryError::OrderLimits { what })
 }
 
-/// The most an order can cost its home, whether it delivers and takes or not: a sell qty × max(0, max(0, import + F↓) −
-/// limit), a buy qty × max(0, limit − min(0, export − F↑)).
-fn reserve_of(
-    network: &Network,
-    node: NodeIndex,
-    tariff: TariffPoint,
-    order: &Order,
-) -> Result<Balance, EntryError> {
-    let (low, high) = price_band(network, node, tariff)?;
-    let exposure = match order.side {
-        // Delivering costs as well where the limit is below zero.
-        Side::Sell => high.max(Price::ZERO).sub(order.price)?,
-        Side::Buy => order.price.sub(low.min(Price::ZERO))?,
+fn is_frozen(interval: Interval, time: Timestamp) -> bool {
+    time >= gate_of(interval).minus_ms(FREEZE_MS)
+}
+
+/// In the freeze an order may grow and offer more; with less energy or a worse price it would be taken back in all but name.
+fn is_no_worse(old: &OpenOrder, new: &Order) -> Result<(), EntryError> {
+    if new.quantity < old.quantity {
+        return refuse("no reduction in the last 5 minutes before the gate");
+    }
+    let worse = match new.side {
+        _ if new.side != old.side => true,
+        Side::Sell => new.price > old.price,
+        Side::Buy => new.price < old.price,
     };
-    Ok(Balance::ZERO.credit(exposure.max(Price::ZERO).cost_of(order.quantity)?)?)
+    if worse { refuse("no worse limit in the last 5 minutes before the gate") } else { Ok(()) }
+}
+
+/// Where the supplier charges less than it pays, everybody is at the supplier.
+fn is_tradable(tariff: TariffPoint) -> Result<(), EntryError> {
+    if tariff.import_price < tariff.export_price {
+        return refuse("the supplier charges less than it pays in this interval, so there is no local trade");
+    }
+    Ok(())
+}
+
+fn is_within((low, high): (Price, Price), price: Price) -> Result<(), EntryError> {
+    if (low..=high).contains(&price) { Ok(()) } else { Err(EntryError::PriceBand { price, low, high }) }
+}
+
+/// `(export − F↑, import + F↓)` of a node whose fees to and from the root are these.
+pub(super) fn band(
+    (fees_up, fees_down): (Price, Price),
+    tariff: TariffPoint,
+) -> Result<(Price, Price), EntryError> {
+    Ok((tariff.export_price.sub(fees_up)?, tariff.import_price.add(fees_down)?))
+}
+
+/// The most that `quantity` at `value` in all can cost its home, whether it delivers and takes or not: a sell quantity ×
+/// max(0, import + F↓) − value, a buy value − quantity × min(0, export − F↑), neither below zero. With value = quantity ×
+/// limit these are the reserves of an open order; delivering costs as well where a sale's limit is below zero.
+pub(super) fn reserve_of(
+    (low, high): (Price, Price),
+    side: Side,
+    quantity: WattHours,
+    value: Money,
+) -> Result<Balance, EntryError> {
+    let exposure = match side {
+        Side::Sell => high.max(Price::ZERO).cost_of(quantity)?.sub(value)?,
+        Side::Buy => value.sub(low.min(Price::ZERO).cost_of(quantity)?)?,
+    };
+    Ok(Balance::ZERO.credit(exposure.max(Money::ZERO))?)
+}
+
+/// What a connection carries of a side's energy.
+pub(super) const fn of_side(size: ConnectionSize, side: Side) -> WattHours {
+    match side {
+        Side::Buy => size.import,
+        Side::Sell => size.export,
+    }
 }

@@ -8,13 +8,14 @@ use crate::crypto::PublicKey;
 use crate::entry::{Admission, MemberKeys, OwnContract, StandingLimits, TariffPoint, VerifiedEntry};
 use crate::error::EntryError;
 use crate::genesis::{Forward, MEMBERS_MAX, PRICE_LIMIT, TARIFF_NOTICE_MS};
-use crate::state::Member;
+use crate::state::{Member, Numbers};
 
 impl Step {
     pub(super) fn admission(
         &mut self,
         verified: &VerifiedEntry,
         admission: &Admission,
+        time: Timestamp,
     ) -> Result<(), EntryError> {
         by(verified, &self.roles().operator, "the operator")?;
         let delegates = self.state.delegates.as_slice();
@@ -31,6 +32,9 @@ impl Step {
         if self.state.members.len() >= MEMBERS_MAX {
             return Err(EntryError::Malformed { what: "the community has as many members as it can" });
         }
+        if !admission.size.is_possible() {
+            return Err(EntryError::Malformed { what: "a connection carries at most 1 MWh an interval" });
+        }
         if admission.owner.is_empty() {
             return Err(EntryError::Malformed { what: "an admission names the owner" });
         }
@@ -39,7 +43,8 @@ impl Step {
         }
         self.keys_are_free(&admission.keys, None)?;
         self.serial_is_free(&admission.meter, Owner::Nobody)?;
-        let member = Member::new(admission.clone(), verified.entry().salt);
+        let since = Interval::containing(time, self.state.mtu()).index();
+        let member = Member::new(admission.clone(), since, verified.entry().salt);
         self.state.members.insert(admission.home.clone(), member);
         Ok(())
     }
@@ -50,16 +55,28 @@ impl Step {
         home: &HomeId,
         keys: &MemberKeys,
     ) -> Result<(), EntryError> {
-        by(verified, &self.member(home)?.admission.keys.member, "the member's present key")?;
+        let present = self.member(home)?.admission.keys;
+        by(verified, &present.member, "the member's present key")?;
         self.keys_are_free(keys, Some(home))?;
+        for (old, new) in all_of(&present).into_iter().zip(all_of(keys)).filter(|(old, new)| old != new) {
+            self.carry_quota(old, new);
+        }
         self.member_mut(home)?.admission.keys = *keys;
         Ok(())
+    }
+
+    /// What a member signed in this hour counts for its new key too: the quota is a member's, not a key's.
+    fn carry_quota(&mut self, old: PublicKey, new: PublicKey) {
+        let Some(Numbers { hour, in_hour, .. }) = self.state.numbers.get(&old).copied() else { return };
+        if in_hour > 0 {
+            self.state.numbers.insert(new, Numbers { hour, in_hour, ..Numbers::default() });
+        }
     }
 
     /// Numbers count per key, so a key means one purpose of one member, for ever. A member may keep keys it has, each for
     /// its purpose.
     fn keys_are_free(&self, keys: &MemberKeys, except: Option<&HomeId>) -> Result<(), EntryError> {
-        let all = |keys: &MemberKeys| [keys.member, keys.reading, keys.network];
+        let all = all_of;
         let new = all(keys);
         let present =
             except.map(|home| self.member(home)).transpose()?.map(|member| all(&member.admission.keys));
@@ -124,8 +141,27 @@ impl Step {
     fn first_use(&self, interval: Interval) -> Timestamp {
         match self.state.rules.genesis.forward {
             Forward::Off => interval.start(),
-            Forward::Auction => gate_of(interval),
+            Forward::Auction | Forward::Posted => gate_of(interval),
         }
+    }
+
+    /// Prices beyond the caps, or first relied on within the hour, are countersigned by treasurer or auditor.
+    pub(super) fn second_signature(
+        &self,
+        verified: &VerifiedEntry,
+        within_caps: bool,
+        from: Interval,
+        time: Timestamp,
+    ) -> Result<(), EntryError> {
+        let roles = self.roles();
+        let in_time = self.first_use(from).ms_since(time) >= TARIFF_NOTICE_MS;
+        if (within_caps && in_time) || verified.count_signers([&roles.treasurer, &roles.auditor]) > 0 {
+            return Ok(());
+        }
+        Err(EntryError::NotEntitled {
+            kind: verified.entry().body.kind(),
+            needed: "treasurer or auditor as well, being outside the caps or at less than an hour's notice",
+        })
     }
 
     pub(super) fn tariff_series(
@@ -135,26 +171,10 @@ impl Step {
         points: &[TariffPoint],
         time: Timestamp,
     ) -> Result<(), EntryError> {
-        let roles = self.roles();
-        by(verified, &roles.operator, "the operator")?;
-        if from.mtu() != self.state.mtu() {
-            return Err(EntryError::WrongMtu);
-        }
-        if points.is_empty() {
-            return Err(EntryError::Malformed { what: "a tariff series needs at least one point" });
-        }
-        if from.start() <= time {
-            return Err(EntryError::Retroactive { from, time });
-        }
-        let caps = self.state.rules.genesis.caps;
-        let within = |price: Price| (caps.price_min..=caps.price_max).contains(&price);
-        let ordinary = points.iter().all(|point| within(point.import_price) && within(point.export_price))
-            && self.first_use(from).ms_since(time) >= TARIFF_NOTICE_MS;
-        if !ordinary && verified.count_signers([&roles.treasurer, &roles.auditor]) == 0 {
-            let needed =
-                "treasurer or auditor as well, being outside the caps or at less than an hour's notice";
-            return Err(EntryError::NotEntitled { kind: "tariff-series", needed });
-        }
+        by(verified, &self.roles().operator, "the operator")?;
+        self.is_ahead(from, points.len(), time)?;
+        let ordinary = points.iter().all(|point| self.state.is_ordinary_tariff(point));
+        self.second_signature(verified, ordinary, from, time)?;
         for point in points {
             prices_within_limit(&[Some(point.import_price), Some(point.export_price)])?;
         }
@@ -165,6 +185,10 @@ impl Step {
         }
         Ok(())
     }
+}
+
+const fn all_of(keys: &MemberKeys) -> [PublicKey; 3] {
+    [keys.member, keys.reading, keys.network]
 }
 
 fn prices_within_limit(prices: &[Option<Price>]) -> Result<(), EntryError> {

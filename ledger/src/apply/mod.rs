@@ -4,10 +4,13 @@
 //! same, so that a refused entry leaves no trace.
 
 mod assurance;
+mod departure;
 mod forward;
+mod gate;
 mod member;
 mod meter;
 mod money;
+mod operator;
 mod reading;
 
 use energy::{HomeId, Interval, Money, Timestamp};
@@ -19,12 +22,14 @@ use crate::entry::{Body, Entry, Stream, VerifiedEntry};
 use crate::error::EntryError;
 use crate::genesis::Roles;
 use crate::outcome::{Outcome, PostingRecord, ReadingRecord};
+use crate::settle::OUTCOMES_MAX;
 use crate::state::{Member, State};
 
 pub(crate) use forward::gate_of;
+pub use forward::{CHANGES_MAX, FREEZE_MS, GATE_LEAD_MS, OPENS_MS, ORDER_MIN};
 
 /// Orders and other entries one member may sign in an hour; readings are bounded by time itself.
-pub(crate) const ENTRIES_PER_HOUR: u32 = 64;
+pub const ENTRIES_PER_HOUR: u32 = 64;
 const HOUR_MS: u64 = 3_600_000;
 
 /// A state that is being moved on, and what came of it.
@@ -53,6 +58,7 @@ impl Step {
     /// On an error the step may be half-changed; the caller drops it.
     pub fn apply(&mut self, verified: &VerifiedEntry, time: Timestamp) -> Result<(), EntryError> {
         let entry = verified.entry();
+        self.has_room(entry)?;
         self.count(entry, time)?;
         match &entry.body {
             Body::Reading { home: Some(home), reading } => self.home_reading(entry, home, reading, time),
@@ -60,7 +66,7 @@ impl Step {
             Body::StandingLimits { home, limits } => self.standing_limits(verified, home, *limits, time),
             Body::OwnContract { home, contract } => self.own_contract(verified, home, *contract, time),
             Body::TariffSeries { from, points } => self.tariff_series(verified, *from, points, time),
-            Body::Admission(admission) => self.admission(verified, admission),
+            Body::Admission(admission) => self.admission(verified, admission, time),
             Body::MeterRegistration { home: Some(home), meter, exchange } => {
                 self.meter_registration(verified, home, meter, exchange.as_ref(), time)
             }
@@ -78,7 +84,32 @@ impl Step {
             Body::Cancel { home, order } => self.cancel(verified, home, *order, time),
             Body::MeterEvidence(evidence) => self.meter_evidence(entry, evidence, time),
             Body::AssuranceStatement(statement) => self.assurance_statement(verified, statement, time),
+            Body::NetworkFees { node, from, points } => {
+                self.network_fees(verified, node, *from, points, time)
+            }
+            Body::Envelope { node, from, points } => self.envelope(verified, node, *from, points, time),
+            Body::ConnectionCap { home, from, points } => {
+                self.connection_cap(verified, home, *from, points, time)
+            }
+            Body::OperatorReading { home, from, points } => {
+                self.operator_reading(verified, home, *from, points, time)
+            }
+            Body::ParticipationChange { home, from, participation } => {
+                self.participation_change(verified, home, *from, *participation, time)
+            }
+            Body::Departure { home, from } => self.departure(verified, home, *from, time),
         }
+    }
+
+    /// Each interval that is read late settles in the block of its reading, which takes only so many. What is refused here
+    /// passes in a later block. All of its kind wait, also those that are in time: numbers ascend, so one that overtakes would
+    /// shut out those before it.
+    fn has_room(&self, entry: &Entry) -> Result<(), EntryError> {
+        let is_read = matches!(
+            entry.body,
+            Body::Reading { .. } | Body::OperatorReading { .. } | Body::Correction { .. }
+        );
+        if is_read && self.outcomes.len() >= OUTCOMES_MAX { Err(EntryError::BlockFull) } else { Ok(()) }
     }
 
     /// Uses up the entry's number, and the signer's quota.

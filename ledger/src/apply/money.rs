@@ -54,9 +54,14 @@ impl Step {
         }
         // Whoever owes is paid before anything is paid out.
         self.pay_claims(&account)?;
-        let (free, needed) = (self.free_balance(&account)?, amount.as_money());
+        let (free, needed) = (self.own_funds(&account)?, amount.as_money());
         if free < needed {
             return Err(EntryError::NoFunds { free, needed });
+        }
+        // What others owe on credit stands on this account, but not at the bank.
+        let accounts = self.money_on_accounts()?;
+        if accounts < needed {
+            return Err(EntryError::NotPaidIn { accounts, needed });
         }
         self.post(None, account, PostingKind::Withdrawal, needed.neg()?)?;
         self.post(None, Account::Deposits, PostingKind::Withdrawal, needed)
@@ -91,14 +96,24 @@ impl Step {
         }
     }
 
-    /// What stands on an account and is not reserved. The supplier's counts to its credit limit only in settlement:
-    /// borrowed money is not paid out.
-    pub fn free_balance(&self, account: &Account<HomeId>) -> Result<Money, EntryError> {
+    /// What stands on an account and is not reserved: what can be paid out. Credit is no part of it, neither the supplier's nor
+    /// a member's: borrowed money is not paid out.
+    fn own_funds(&self, account: &Account<HomeId>) -> Result<Money, EntryError> {
         let reserved = match account {
             Account::Home(home) => self.state.reserves.get(home).copied().unwrap_or_default(),
             _ => Balance::ZERO,
         };
         Ok(self.state.balance(account).as_money().sub(reserved.as_money())?)
+    }
+
+    /// What a home can spend: what stands on its account, less reserves, and where members pay by statement its credit. The
+    /// supplier's credit counts only in settlement.
+    pub fn free_balance(&self, account: &Account<HomeId>) -> Result<Money, EntryError> {
+        let credit = match account {
+            Account::Home(_) => self.state.rules.genesis.market.money.credit(),
+            _ => Balance::ZERO,
+        };
+        Ok(self.own_funds(account)?.add(credit.as_money())?)
     }
 
     fn money_on_accounts(&self) -> Result<Money, EntryError> {
@@ -170,6 +185,10 @@ impl Step {
             return Err(EntryError::NotSettled { interval });
         }
         self.is_remembered(interval)?;
+        self.was_member(home, interval)?;
+        if self.is_unread(home, interval)? {
+            return Err(EntryError::NotRead { home: home.clone(), interval });
+        }
         if import_delta == 0 && export_delta == 0 {
             return Err(EntryError::NoAmount);
         }

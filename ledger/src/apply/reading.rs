@@ -6,7 +6,7 @@ use market::Metered;
 use super::Step;
 use crate::entry::Entry;
 use crate::error::EntryError;
-use crate::genesis::INTERVAL_ENERGY_MAX;
+use crate::genesis::{INTERVAL_ENERGY_MAX, ReadingSource};
 use crate::meter::{MeterRegistration, reading_hash};
 use crate::outcome::ReadingRecord;
 use crate::state::{MeterState, Pending};
@@ -25,6 +25,7 @@ impl Step {
         }
         is_registered(&member.admission.meter, reading)?;
         self.fits_in_time(reading, time)?;
+        self.ends_inside_membership(home, reading.interval)?;
         continues(member.last_record, reading)?;
         let before = member.meter;
         self.is_not_read(member.read_until, reading)?;
@@ -48,9 +49,8 @@ impl Step {
         Ok(())
     }
 
-    /// Spreads what was metered since the last reading over its intervals: equally, odd Wh to the earliest. What is not due
-    /// waits; what was settled without it is settled now, with the supplier alone. Of a lump that is older than the prices
-    /// the ledger remembers, all falls on the intervals it does remember.
+    /// Spreads what was metered since the last reading over its intervals: equally, odd Wh to the earliest. Of a lump that is
+    /// older than the prices the ledger remembers, all falls on the intervals it does remember.
     fn book_energy(
         &mut self,
         home: &HomeId,
@@ -59,9 +59,12 @@ impl Step {
         energy: Metered,
         entry: &Entry,
     ) -> Result<(), EntryError> {
-        let totals = &mut self.member_mut(home)?.totals;
-        totals.import_read = totals.import_read.saturating_add(energy.import.get());
-        totals.export_read = totals.export_read.saturating_add(energy.export.get());
+        let settles = self.state.rules.genesis.market.reading_source == ReadingSource::Node;
+        if settles {
+            let totals = &mut self.member_mut(home)?.totals;
+            totals.import_read = totals.import_read.saturating_add(energy.import.get());
+            totals.export_read = totals.export_read.saturating_add(energy.export.get());
+        }
         let is_lump = reading.interval.index().saturating_sub(after) > 1;
         let first = after.saturating_add(1).max(self.state.oldest_remembered());
         let parts = reading.interval.index().saturating_add(1).saturating_sub(first);
@@ -75,13 +78,45 @@ impl Step {
                 quality: if is_lump { Quality::Gap } else { reading.quality },
                 salt: entry.salt,
             };
-            if index < self.state.next_to_settle {
-                self.settle_late(home, self.state.interval(index), &pending)?;
-            } else {
-                self.state.pending.insert((index, home.clone()), pending);
+            if settles {
+                self.book_part(home, index, pending)?;
+            } else if index >= self.state.next_provisional {
+                self.state.provisional.insert((index, home.clone()), pending);
             }
         }
         Ok(())
+    }
+
+    /// What is not due waits; what was settled without it is settled now, with the supplier alone.
+    fn book_part(&mut self, home: &HomeId, index: u64, pending: Pending) -> Result<(), EntryError> {
+        if index < self.state.next_to_settle {
+            return self.settle_late(home, self.state.interval(index), Some(&pending));
+        }
+        self.state.pending.insert((index, home.clone()), pending);
+        Ok(())
+    }
+
+    /// The first reading of a member may stand where its membership begins, as a baseline; the last is that of the interval
+    /// before it leaves.
+    fn ends_inside_membership(&self, home: &HomeId, interval: Interval) -> Result<(), EntryError> {
+        let first = self.member(home)?.since;
+        if interval.next().index() == first { Ok(()) } else { self.was_member(home, interval) }
+    }
+
+    /// True if the reading of a settled interval may still come: it then settles late, and there is nothing to correct yet.
+    pub(super) fn is_unread(&self, home: &HomeId, interval: Interval) -> Result<bool, EntryError> {
+        Ok(match self.state.rules.genesis.market.reading_source {
+            ReadingSource::MeteringOperator => self.state.unread.contains(&(interval.index(), home.clone())),
+            ReadingSource::Node => self.member(home)?.read_until.is_none_or(|last| last < interval.index()),
+        })
+    }
+
+    /// Refuses an interval in which a home is no member.
+    pub(super) fn was_member(&self, home: &HomeId, interval: Interval) -> Result<(), EntryError> {
+        if self.member(home)?.is_member_in(interval) {
+            return Ok(());
+        }
+        Err(EntryError::NoMemberIn { home: home.clone(), interval })
     }
 
     pub(super) fn root_reading(

@@ -92,6 +92,7 @@ pub fn admission(number: u8) -> Admission {
         home: home(number),
         owner: format!("owner {number}"),
         node: NodeId::new(node).unwrap(),
+        size: ledger::ConnectionSize::default(),
         keys: MemberKeys {
             member: key((Use::Member, number)).public(),
             reading: key((Use::Reading, number)).public(),
@@ -122,6 +123,7 @@ pub fn genesis(homes: u8) -> Genesis {
         clock: None,
         due_after_ms: 900_000,
         forward: Forward::Off,
+        market: ledger::MarketTerms::default(),
         supplier_leg: SupplierLeg::Ledger,
         supplier_credit: Balance::new(DEPOSIT),
         network: vec![
@@ -149,7 +151,11 @@ pub fn genesis(homes: u8) -> Genesis {
             quantum: WattHours::new(1),
         }),
         members: (1..=homes)
-            .map(|number| GenesisMember { admission: admission(number), deposit: Balance::new(DEPOSIT) })
+            .map(|number| GenesisMember {
+                admission: admission(number),
+                participation: ledger::Participation::default(),
+                deposit: Balance::new(DEPOSIT),
+            })
             .collect(),
         delegates: (1..=homes.min(4))
             .map(|number| Delegate { key: key((Use::Term, number)).public(), home: home(number) })
@@ -198,6 +204,11 @@ impl Fixture {
     pub fn interval(&self, offset: i64) -> Interval {
         let first = Interval::containing(self.genesis.start, self.genesis.mtu).index();
         Interval::from_index(first.checked_add_signed(offset).unwrap(), self.genesis.mtu)
+    }
+
+    /// The start of this chain and `minutes` more.
+    pub fn time(&self, minutes: u64) -> Timestamp {
+        self.genesis.start.plus_ms(minutes * 60_000)
     }
 
     pub fn entry(&mut self, body: Body, signer: (Use, u8)) -> Entry {
@@ -262,7 +273,7 @@ impl Fixture {
     /// Baselines of homes 1 to `homes` at the end of interval −1, in a first block.
     pub fn baselines(&mut self, homes: u8) {
         let entries: Vec<_> = (1..=homes).map(|number| self.read(number, -1, 1_000, 500)).collect();
-        self.block(at(1), &entries);
+        self.block(self.time(1), &entries);
     }
 
     /// Lets a meter count on without a reading.
@@ -309,14 +320,14 @@ impl Fixture {
     /// Heartbeats every 5 minutes, then a block with `entries` after `minutes`.
     pub fn after(&mut self, minutes: u64, entries: &[VerifiedEntry]) -> &Executed {
         self.idle_until(minutes);
-        self.block(at(minutes), entries)
+        self.block(self.time(minutes), entries)
     }
 
     /// Heartbeats every 5 minutes before `minutes`.
     pub fn idle_until(&mut self, minutes: u64) {
         loop {
             let next = self.ledger.head_time().plus_ms(300_000);
-            if next >= at(minutes) {
+            if next >= self.time(minutes) {
                 break;
             }
             self.block(next, &[]);

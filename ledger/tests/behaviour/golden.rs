@@ -3,13 +3,14 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use energy::{Balance, ClockQuality, MeterSerial, Price, Quality, Reading, TakenAt};
+use energy::{Balance, ClockQuality, MeterSerial, NodeId, Price, Quality, Reading, TakenAt};
 use ledger::codec::Encode;
 use ledger::{
-    AssuranceStatement, Body, Certificate, EntryId, Finding, Hash32, HomeOutcome, IntervalOutcome, Leaf,
-    LeafSource, MemberKeys, MeterAssurance, MeterEvidence, MeterExchange, Order, Outcome, OutcomeKind,
-    OwnContract, PvDeclaration, Registers, Salt, Signature, SignedEntry, StandingLimits, VoteKind,
-    reading_hash, vote_signing_bytes,
+    AssuranceStatement, Body, BreachOutcome, Certificate, ConnectionSize, EntryId, EnvelopePoint, FeePoint,
+    Finding, GateOutcome, Hash32, HomeOutcome, IntervalOutcome, Leaf, LeafSource, MemberKeys, MeterAssurance,
+    MeterEvidence, MeterExchange, Order, OrderOutcome, Outcome, OutcomeKind, OwnContract, Participation,
+    PvDeclaration, Registers, Salt, Signature, SignedEntry, StandingLimits, VoteKind, reading_hash,
+    vote_signing_bytes,
 };
 use market::{HomeMatch, Metered, Position, Side};
 
@@ -149,7 +150,9 @@ fn bodies() -> Vec<Sample> {
     of_order.extend(parts!(order; price, quantity, replaces));
     let mut of_admission = parts!(admitted; home);
     of_admission.push(("owner", text(&admitted.owner)));
-    of_admission.extend(parts!(admitted; node, keys, meter));
+    of_admission.extend(parts!(admitted; node));
+    of_admission.push(("size: most import, export in an interval, Wh", admitted.size.to_bytes()));
+    of_admission.extend(parts!(admitted; keys, meter));
     let mut of_registration = vec![("home, optional", Some(home.clone()).to_bytes())];
     of_registration.extend(parts!(meter; serial, epoch, profile_hash, quantum));
     of_registration.push(("exchange, optional", vec![1]));
@@ -177,6 +180,28 @@ fn bodies() -> Vec<Sample> {
         ("pv: not applicable", vec![0]),
         ("inverter: not applicable", vec![0]),
         ("voltage: contradicts, figure", [&[3][..], &(-50_i32).to_bytes()].concat()),
+    ];
+    let feeder = NodeId::new("f1").unwrap();
+    let fees = vec![
+        FeePoint { up: Price::new(5_000), down: Price::new(12_000) },
+        FeePoint { up: Price::ZERO, down: Price::new(7) },
+    ];
+    let envelopes = vec![
+        EnvelopePoint { up: Some(wh(4_000)), down: None },
+        EnvelopePoint { up: None, down: Some(wh(0)) },
+    ];
+    let caps = vec![ConnectionSize { import: wh(2_750), export: wh(1_500) }];
+    let metered =
+        vec![Metered { import: wh(700), export: wh(20) }, Metered { import: wh(0), export: wh(1_000_000) }];
+    let participation = Participation { share_permyriad: 2_500, permille: 900 };
+    let series = |node: Vec<u8>, points: Vec<u8>, note: &'static str| {
+        vec![("of", node), ("from", interval.to_bytes()), (note, points)]
+    };
+    let of_participation = vec![
+        ("home", home.to_bytes()),
+        ("from", interval.to_bytes()),
+        ("share_permyriad", 2_500_u32.to_bytes()),
+        ("permille", 900_u32.to_bytes()),
     ];
     let of_home = |mut fields: Parts| {
         fields.insert(0, ("home", home.to_bytes()));
@@ -266,6 +291,42 @@ fn bodies() -> Vec<Sample> {
         ),
         (Body::MeterEvidence(evidence), tagged(14, of_evidence), (Use::Reading, 1), vec![]),
         (Body::AssuranceStatement(statement), tagged(15, of_statement), ROOT_METER, vec![]),
+        (
+            Body::NetworkFees { node: feeder.clone(), from: interval, points: fees.clone() },
+            tagged(16, series(feeder.to_bytes(), list(&fees), "points: fee up, down")),
+            OPERATOR,
+            vec![AUDITOR],
+        ),
+        (
+            Body::Envelope { node: feeder.clone(), from: interval, points: envelopes.clone() },
+            tagged(17, series(feeder.to_bytes(), list(&envelopes), "points: up, down, both optional")),
+            OPERATOR,
+            vec![],
+        ),
+        (
+            Body::ConnectionCap { home: home.clone(), from: interval, points: caps.clone() },
+            tagged(18, series(home.to_bytes(), list(&caps), "points: most import, export, Wh")),
+            OPERATOR,
+            vec![],
+        ),
+        (
+            Body::OperatorReading { home: home.clone(), from: interval, points: metered.clone() },
+            tagged(19, series(home.to_bytes(), list(&metered), "points: import, export, Wh")),
+            METERING,
+            vec![],
+        ),
+        (
+            Body::ParticipationChange { home: home.clone(), from: interval, participation },
+            tagged(20, of_participation),
+            member,
+            vec![OPERATOR],
+        ),
+        (
+            Body::Departure { home: home.clone(), from: interval },
+            tagged(21, of_home(vec![("from", interval.to_bytes())])),
+            member,
+            vec![OPERATOR],
+        ),
     ]
 }
 
@@ -288,6 +349,7 @@ pub fn encodings() -> Vec<Vec<u8>> {
     all.push(certificate(&street).to_bytes());
     all.push(street.ledger.delegates().to_bytes());
     all.extend(outcomes().into_iter().map(|(outcome, _)| outcome.to_bytes()));
+    all.extend(trade_outcomes().into_iter().map(|(_, outcome, _)| outcome.to_bytes()));
     all.extend(street.genesis.members.iter().map(Encode::to_bytes));
     all
 }
@@ -338,6 +400,8 @@ fn outcomes() -> Vec<(Outcome, Parts)> {
         amount: nano(-143_700_000),
         baseline: nano(-208_400_000),
         claim: nano(5),
+        loss: nano(-1_250_000),
+        incentive: nano(42_000_000),
         quality: Some(Quality::Estimated),
         salt: Salt([0x51; 16]),
     };
@@ -346,7 +410,7 @@ fn outcomes() -> Vec<(Outcome, Parts)> {
     of_home.push(("metered, optional: import, export", home.metered.to_bytes()));
     of_home.push(("position: sold, bought, amount", home.position.to_bytes()));
     of_home.push(("matched: sold, bought, amount, supplier import, export, amount", home.matched.to_bytes()));
-    of_home.extend(parts!(home; amount, baseline, claim));
+    of_home.extend(parts!(home; amount, baseline, claim, loss, incentive));
     of_home.push(("quality, optional", vec![1, Quality::Estimated as u8]));
     of_home.extend(parts!(home; salt));
     let community = IntervalOutcome {
@@ -365,6 +429,54 @@ fn outcomes() -> Vec<(Outcome, Parts)> {
         community; interval, tariff, matched, supplier_import, supplier_export, homes, missing, losses, public, salt
     );
     vec![(Outcome::Home(home), tagged(1, of_home)), (Outcome::Interval(community), tagged(2, of_community))]
+}
+
+/// The same of forward trading.
+fn trade_outcomes() -> Vec<(&'static str, Outcome, Parts)> {
+    let interval = Fixture::new(2).interval(3);
+    let order = OrderOutcome {
+        home: home(1),
+        interval,
+        order: EntryId(Hash32([0xcc; 32])),
+        side: Side::Sell,
+        limit: Price::new(120_000),
+        quantity: wh(500),
+        filled: wh(300),
+        amount: nano(49_500_000),
+        void: false,
+        salt: Salt([0x53; 16]),
+    };
+    let mut of_order = parts!(order; home, interval, order);
+    of_order.push(("side: 0 buy, 1 sell", vec![1]));
+    of_order.extend(parts!(order; limit, quantity, filled, amount, void, salt));
+    let gate = GateOutcome {
+        interval,
+        price: Some(Price::new(165_000)),
+        node_prices: vec![Some(Price::new(165_000)), None],
+        volume: wh(300),
+        orders: 2,
+        fees: nano(3_000_000),
+        rent: nano(-1),
+        void: false,
+        public: true,
+        salt: Salt([0x54; 16]),
+    };
+    let mut of_gate = parts!(gate; interval, price);
+    of_gate.push(("node_prices", list(&gate.node_prices)));
+    of_gate.extend(parts!(gate; volume, orders, fees, rent, void, public, salt));
+    let breach = BreachOutcome {
+        home: home(1),
+        interval,
+        metered: Metered { import: wh(700), export: wh(20) },
+        cap: ConnectionSize { import: wh(600), export: wh(500) },
+        salt: Salt([0x55; 16]),
+    };
+    let of_breach = parts!(breach; home, interval, metered, cap, salt);
+    vec![
+        ("outcome-gate", Outcome::Gate(gate), tagged(3, of_gate)),
+        ("outcome-order", Outcome::Order(order), tagged(4, of_order)),
+        ("outcome-breach", Outcome::Breach(breach), tagged(5, of_breach)),
+    ]
 }
 
 /// Compares the parts with the value's own bytes and with the golden file; `facts` are hashes that follow from them.
@@ -409,8 +521,8 @@ fn entries_have_the_bytes_of_their_golden_files() {
         ));
         let verified = signed.clone().verify(&chain).unwrap();
         let message = entry.signing_bytes(&chain);
-        // The exchange of a meter came with its second format.
-        let version = if kind == "meter-registration" { 2 } else { 1 };
+        // The exchange of a meter came with its second format, and so did the size of a connection.
+        let version = if ["meter-registration", "admission"].contains(&kind) { 2 } else { 1 };
         let mut expected = text(&format!("commonwatt/{kind}/v{version}"));
         expected.extend_from_slice(&chain.id.0);
         expected.extend_from_slice(&[0; 4]);
@@ -464,7 +576,9 @@ fn header_block_certificate_and_votes_have_the_bytes_of_their_golden_files() {
 
 #[test]
 fn outcomes_and_leaves_have_the_bytes_of_their_golden_files() {
-    for ((outcome, parts), name) in outcomes().into_iter().zip(["outcome-home", "outcome-interval"]) {
+    let settled = outcomes().into_iter().zip(["outcome-home", "outcome-interval"]);
+    let settled = settled.map(|((outcome, parts), name)| (name, outcome, parts));
+    for (name, outcome, parts) in settled.chain(trade_outcomes()) {
         let bytes = outcome.to_bytes();
         let leaf = |sealed| Leaf::new(sealed, &outcome.salt(), &bytes, LeafSource::Outcome(0));
         let facts = [
@@ -493,7 +607,12 @@ fn a_genesis_has_the_bytes_of_its_golden_file() {
         ("start, ms", genesis.start.to_bytes()),
         ("clock, optional: origin, wall origin, speed", genesis.clock.to_bytes()),
         ("due_after_ms", genesis.due_after_ms.to_bytes()),
-        ("forward: 0 off, 1 auction", vec![0]),
+        ("forward: 0 off, 1 auction, 2 posted", vec![0]),
+        ("market.envelope_permille", 500_u32.to_bytes()),
+        ("market.money: 0 prepaid, 1 statement and credit", vec![0]),
+        ("market.reading_source: 0 node, 1 metering operator", vec![0]),
+        ("market.sharing: 0 neighbour, 1 static key, 2 dynamic key, 3 incentive", vec![0]),
+        ("market.losses: 0 recorded, 1 community", vec![0]),
         ("supplier_leg: 1 on the ledger, 0 outside", vec![1]),
         ("supplier_credit, n", genesis.supplier_credit.to_bytes()),
         ("network: id, parent, fee up, fee down, limit up, limit down", list(&genesis.network)),
@@ -501,7 +620,7 @@ fn a_genesis_has_the_bytes_of_its_golden_file() {
         ("caps: lowest and highest price, transfer limit", genesis.caps.to_bytes()),
         ("roles: operator, treasurer, auditor, metering operator", genesis.roles.to_bytes()),
         ("root_meter, optional: key, serial, profile hash, quantum", genesis.root_meter.to_bytes()),
-        ("members: admission, deposit", list(&genesis.members)),
+        ("members: admission, participation, deposit", list(&genesis.members)),
         ("delegates: key, home", list(&genesis.delegates)),
     ];
     let ledger = ledger::Ledger::genesis(&genesis).unwrap();
@@ -516,8 +635,9 @@ fn a_snapshot_has_the_bytes_of_its_golden_file() {
     let snapshot = street.ledger.snapshot();
     let peaks = usize::try_from(street.ledger.tree_size().count_ones()).unwrap();
     let (tree, rest) = (12 + 32 * peaks, 36 + 8 + 32 + 12 + 32 * peaks + 32);
-    let state = "state: time, grace, next to settle, next gate, delegates, bank, root meter; then members, accounts, \
-                 reserves, claims, tariff, last tariff, pending, pending root, numbers, book, positions, forward, assurance";
+    let state = "state: time, grace, next to settle, next gate, next provisional, delegates, bank, root meter; then members, \
+                 accounts, reserves, claims, tariff, last tariff, pending, pending root, provisional, unread, numbers, book, \
+                 positions, forward, fees, last fees, envelopes, caps, assurance";
     let parts = vec![
         ("chain: id, recovery", street.ledger.chain().to_bytes()),
         ("height", street.ledger.height().to_bytes()),

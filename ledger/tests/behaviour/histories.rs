@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use energy::{Balance, HomeId, Interval, Money, Mtu, Price};
+use energy::{Balance, HomeId, Interval, Money, Mtu, NodeId, Price, Quality, WattHours};
 use ledger::{
-    BlockError, Body, Forward, Hash32, Ledger, MeterExchange, Order, Outcome, OutcomeKind, OwnContract,
+    BlockError, Body, ConnectionSize, EntryId, EnvelopePoint, Forward, GateOutcome, Genesis, Hash32,
+    HomeOutcome, Ledger, MeterExchange, Order, OrderOutcome, Outcome, OutcomeKind, OwnContract,
     StandingLimits, VerifiedEntry, sum_by_account,
 };
 use market::{Account, Side, SupplierLeg};
@@ -12,10 +13,14 @@ use market::{Account, Side, SupplierLeg};
 use crate::fixture::*;
 
 /// Pseudo-random numbers from a seed: SplitMix64 (Steele, Lea, Flood, OOPSLA 2014).
-struct Dice(u64);
+pub struct Dice(u64);
 
 impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+    pub const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub fn roll(&mut self, sides: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -27,12 +32,23 @@ impl Dice {
         Price::new(i64::try_from(self.roll(350_000)).unwrap() - 20_000)
     }
 
-    fn one_in(&mut self, chances: u64) -> bool {
+    /// A limit of an edge, often none.
+    fn limit(&mut self) -> Option<WattHours> {
+        (!self.one_in(3)).then(|| wh(self.roll(1_000)))
+    }
+
+    /// A connection's size.
+    fn connection(&mut self) -> ConnectionSize {
+        ConnectionSize { import: wh(300 + self.roll(2_500)), export: wh(300 + self.roll(2_500)) }
+    }
+
+    pub fn one_in(&mut self, chances: u64) -> bool {
         self.roll(chances) == 0
     }
 }
 
-/// What the test itself knows: what each home's accepted registers grew by, and to which interval they were read.
+/// What the test itself knows: what each home's accepted registers grew by, and to which interval they were read; and of
+/// forward trading what [`Trades`] has.
 #[derive(Default)]
 struct Tally {
     read: BTreeMap<HomeId, (u64, u64)>,
@@ -40,11 +56,131 @@ struct Tally {
     carried: BTreeMap<HomeId, (u64, u64)>,
     intervals: BTreeMap<HomeId, u64>,
     exchanges: usize,
+    trades: Trades,
+}
+
+/// Forward trading as the entries and outcomes tell it.
+#[derive(Default)]
+struct Trades {
+    /// Taken and not yet at its gate.
+    open: BTreeMap<EntryId, Order>,
+    /// By interval and home: sold, bought, received.
+    positions: BTreeMap<(Interval, HomeId), (u64, u64, i128)>,
+    envelopes: BTreeMap<(Interval, NodeId), EnvelopePoint>,
+    caps: BTreeMap<(Interval, HomeId), ConnectionSize>,
+    /// How often what happened.
+    results: BTreeMap<&'static str, usize>,
+    breaches: usize,
+    /// Gates at which an edge carried all it may, and homes that traded all their connection may.
+    tight: usize,
+}
+
+impl Trades {
+    fn take_entry(&mut self, entry: &VerifiedEntry) {
+        match &entry.entry().body {
+            Body::Order(order) => {
+                if let Some(replaced) = order.replaces {
+                    assert!(self.open.remove(&replaced).is_some(), "only an open order is replaced");
+                }
+                self.open.insert(entry.id(), order.clone());
+            }
+            Body::Cancel { order, .. } => assert!(self.open.remove(order).is_some()),
+            Body::Envelope { node, from, points } => {
+                let intervals = std::iter::successors(Some(*from), |interval| Some(interval.next()));
+                let rows = intervals.zip(points).map(|(interval, point)| ((interval, node.clone()), *point));
+                self.envelopes.extend(rows);
+            }
+            Body::ConnectionCap { home, from, points } => {
+                let intervals = std::iter::successors(Some(*from), |interval| Some(interval.next()));
+                let rows = intervals.zip(points).map(|(interval, point)| ((interval, home.clone()), *point));
+                self.caps.extend(rows);
+            }
+            _ => {}
+        }
+    }
+
+    fn take_result(&mut self, of: &OrderOutcome) {
+        let order = self.open.remove(&of.order).expect("an order has one result");
+        assert_eq!((&of.home, of.interval, of.side), (&order.home, order.interval, order.side));
+        assert_eq!((of.limit, of.quantity), (order.price, order.quantity));
+        assert!(of.filled <= of.quantity && (!of.void || of.filled.is_zero()));
+        let value = of.limit.cost_of(of.filled).unwrap().get();
+        match of.side {
+            Side::Sell => assert!(of.amount.get() >= value, "a seller gets its limit at least"),
+            Side::Buy => assert!(-of.amount.get() <= value, "a buyer pays its limit at most"),
+        }
+        *self.results.entry(of.result().word()).or_default() += 1;
+        if of.filled.is_zero() {
+            return;
+        }
+        let position = self.positions.entry((of.interval, of.home.clone())).or_default();
+        match of.side {
+            Side::Sell => position.0 += of.filled.get(),
+            Side::Buy => position.1 += of.filled.get(),
+        }
+        position.2 += of.amount.get();
+    }
+
+    /// Positions sum to the fees, no edge carries more than its envelope, no home trades more than its connection carries.
+    fn check_gate(&mut self, genesis: &Genesis, of: &GateOutcome) {
+        let positions: Vec<_> =
+            self.positions.iter().filter(|((interval, _), _)| *interval == of.interval).collect();
+        let sum: i128 = positions.iter().map(|(_, position)| position.2).sum();
+        assert_eq!(sum + of.fees.get() + of.rent.get(), 0);
+        assert!(of.fees >= Money::ZERO && of.rent >= Money::ZERO);
+        let sold: u64 = positions.iter().map(|(_, position)| position.0).sum();
+        let bought: u64 = positions.iter().map(|(_, position)| position.1).sum();
+        assert_eq!((sold, bought), (of.volume.get(), of.volume.get()));
+        let mut flows: BTreeMap<&NodeId, i64> = BTreeMap::new();
+        for ((_, home), (sold, bought, _)) in &positions {
+            assert!(*sold == 0 || *bought == 0, "one side in one interval");
+            let admission = &genesis.members.iter().find(|of| of.admission.home == *home).unwrap().admission;
+            let cap = self.caps.get(&(of.interval, home.clone()));
+            let cap = cap.copied().unwrap_or_default();
+            let (give, take) = (admission.size.export.min(cap.export), admission.size.import.min(cap.import));
+            assert!(wh(*sold) <= give && wh(*bought) <= take, "{home} beyond its connection");
+            self.tight += usize::from(wh(*sold) == give || wh(*bought) == take);
+            let net = i64::try_from(*sold).unwrap() - i64::try_from(*bought).unwrap();
+            let mut node = genesis.network.iter().find(|spec| spec.id == admission.node);
+            while let Some(spec) = node {
+                *flows.entry(&spec.id).or_default() += net;
+                node = genesis.network.iter().find(|of| spec.parent.as_ref() == Some(&of.id));
+            }
+        }
+        for spec in genesis.network.iter().filter(|spec| spec.parent.is_some()) {
+            let share = |limit: Option<WattHours>| {
+                limit.map(|limit| wh(limit.get() * u64::from(genesis.market.envelope_permille) / 1000))
+            };
+            let usual = EnvelopePoint { up: share(spec.up), down: share(spec.down) };
+            let may = self.envelopes.get(&(of.interval, spec.id.clone())).copied().unwrap_or(usual);
+            let flow = flows.get(&spec.id).copied().unwrap_or_default();
+            let inside = |limit: Option<WattHours>, flow: i64| {
+                limit.is_none_or(|limit| flow <= i64::try_from(limit.get()).unwrap())
+            };
+            assert!(inside(may.up, flow) && inside(may.down, -flow), "{} beyond {may:?}: {flow}", spec.id);
+            self.tight +=
+                usize::from(flow != 0 && (!inside(may.up, flow + 1) || !inside(may.down, 1 - flow)));
+        }
+    }
+
+    /// What settles is what was traded, once; and every breach of a cap is said, and nothing else.
+    fn take_settled(&mut self, of: &HomeOutcome, remembered: bool) -> Option<(HomeId, Interval)> {
+        let key = (of.interval, of.home.clone());
+        if of.kind == OutcomeKind::Settled {
+            let (sold, bought, amount) = self.positions.remove(&key).unwrap_or_default();
+            let position = market::Position { sold: wh(sold), bought: wh(bought), amount: nano(amount) };
+            assert_eq!(of.position, position, "{} in {}", of.home, of.interval);
+        }
+        let (cap, metered) = (self.caps.get(&key).filter(|_| remembered)?, of.metered?);
+        let over = metered.import > cap.import || metered.export > cap.export;
+        (over && of.quality != Some(Quality::Gap)).then(|| (of.home.clone(), of.interval))
+    }
 }
 
 impl Tally {
     fn take(&mut self, entries: &[VerifiedEntry]) {
         for entry in entries {
+            self.trades.take_entry(entry);
             match &entry.entry().body {
                 Body::Reading { home: Some(home), reading } => self.take_reading(home, reading),
                 Body::MeterRegistration { home: Some(home), exchange, .. } => {
@@ -84,26 +220,35 @@ struct History {
     offset: i64,
     tally: Tally,
     refused: usize,
+    /// Index of the first interval not settled after the last block.
+    settled: u64,
 }
 
 impl History {
     fn new(seed: u64) -> Self {
-        let mut dice = Dice(seed);
+        let mut dice = Dice::new(seed);
         let homes = u8::try_from(3 + dice.roll(6)).unwrap();
         let mtu = [Mtu::Min5, Mtu::Min15, Mtu::Min30, Mtu::Min60][usize::try_from(dice.roll(4)).unwrap()];
-        let (forward, outside, credit) = (dice.one_in(2), dice.one_in(4), dice.roll(2_000_000_000));
+        let forward = [Forward::Off, Forward::Posted, Forward::Auction, Forward::Posted, Forward::Auction];
+        let forward = forward[usize::try_from(dice.roll(5)).unwrap()];
+        let (outside, credit) = (dice.one_in(4), dice.roll(2_000_000_000));
         let street = Fixture::with(homes, |genesis| {
             genesis.mtu = mtu;
-            genesis.forward = if forward { Forward::Auction } else { Forward::Off };
+            genesis.forward = forward;
+            genesis.market.envelope_permille = u32::try_from(dice.roll(1_001)).unwrap();
+            for node in &mut genesis.network {
+                (node.up, node.down) = (dice.limit(), dice.limit());
+            }
             genesis.supplier_leg = if outside { SupplierLeg::Outside } else { SupplierLeg::Ledger };
             genesis.supplier_credit = Balance::new(i64::try_from(credit).unwrap());
             genesis.caps.price_min = Price::new(-100_000);
             for member in &mut genesis.members {
                 let money = if dice.one_in(3) { dice.roll(100_000_000) } else { dice.roll(10_000_000_000) };
                 member.deposit = Balance::new(i64::try_from(money).unwrap());
+                member.admission.size = dice.connection();
             }
         });
-        Self { street, dice, homes, offset: 0, tally: Tally::default(), refused: 0 }
+        Self { street, dice, homes, offset: 0, tally: Tally::default(), refused: 0, settled: 0 }
     }
 
     fn someone(&mut self) -> u8 {
@@ -162,7 +307,7 @@ impl History {
         let amount = Balance::new(i64::try_from(self.dice.roll(3_000_000_000)).unwrap());
         let reference = String::new();
         let ahead = i64::try_from(self.dice.roll(8)).unwrap();
-        let (body, signer, others): (Body, _, Vec<_>) = match self.dice.roll(14) {
+        let (body, signer, others): (Body, _, Vec<_>) = match self.dice.roll(26) {
             0 => {
                 let limits = StandingLimits { min_sell: Some(first), max_buy: Some(second) };
                 (Body::StandingLimits { home, limits }, member, vec![])
@@ -184,15 +329,78 @@ impl History {
                 let interval = self.street.interval(self.offset - ahead);
                 (Body::Correction { home, interval, import_delta, export_delta }, METERING, vec![OPERATOR])
             }
-            _ => {
-                let side = if self.dice.one_in(2) { Side::Buy } else { Side::Sell };
+            6 | 7 => {
+                let from = self.street.interval(self.offset + 1 + ahead);
+                let node =
+                    NodeId::new(["lv", "f1", "f2"][usize::try_from(self.dice.roll(3)).unwrap()]).unwrap();
+                let mut point = || EnvelopePoint { up: self.dice.limit(), down: self.dice.limit() };
+                let points = vec![point(), point()];
+                (Body::Envelope { node, from, points }, OPERATOR, vec![])
+            }
+            8..12 => {
+                // Of somebody who has ordered already.
+                let (_, Order { home, interval: from, .. }) = self.some_open_order();
+                let mut cap =
+                    || ConnectionSize { import: wh(self.dice.roll(900)), export: wh(self.dice.roll(900)) };
+                let points = vec![cap(), cap()];
+                (Body::ConnectionCap { home, from, points }, OPERATOR, vec![])
+            }
+            12 | 13 => {
+                let (order, _) = self.some_open_order();
+                (Body::Cancel { home, order }, member, vec![])
+            }
+            14 | 15 => {
+                // Its own, mostly.
+                let (replaces, old) = self.some_open_order();
+                let member = self.number_of(&old.home);
                 let quantity = wh(100 + self.dice.roll(3_000));
-                let interval = self.street.interval(self.offset + 2 + ahead % 2);
-                let price = Price::new(80_000 + i64::try_from(self.dice.roll(170_000)).unwrap());
-                (Body::Order(Order { home, interval, side, price, quantity, replaces: None }), member, vec![])
+                let order = Order { quantity, replaces: Some(replaces), ..old };
+                (Body::Order(order), (Use::Member, member), vec![])
+            }
+            _ => {
+                let interval = self.street.interval(self.offset + 2 + ahead % 4);
+                let order = self.new_order(home, interval);
+                (Body::Order(order), member, vec![])
             }
         };
         self.street.verified(body, signer, &others)
+    }
+
+    fn new_order(&mut self, home: HomeId, interval: Interval) -> Order {
+        let side = if self.dice.one_in(2) { Side::Buy } else { Side::Sell };
+        let quantity = wh(100 + self.dice.roll(2_000));
+        // Where they often meet.
+        let least = if side == Side::Buy { 140_000 } else { 80_000 };
+        let price = Price::new(least + i64::try_from(self.dice.roll(110_000)).unwrap());
+        Order { home, interval, side, price, quantity, replaces: None }
+    }
+
+    /// An order that somebody has in the book, or one that nobody has.
+    fn some_open_order(&mut self) -> (EntryId, Order) {
+        let open = &self.tally.trades.open;
+        let place = self.dice.roll(open.len().max(1) as u64);
+        if let Some((id, order)) = open.iter().nth(usize::try_from(place).unwrap()) {
+            return (*id, order.clone());
+        }
+        let interval = self.street.interval(self.offset + 3);
+        (EntryId(Hash32::ZERO), self.new_order(home(1), interval))
+    }
+
+    fn number_of(&self, of: &HomeId) -> u8 {
+        (1..=self.homes).find(|number| home(*number) == *of).unwrap()
+    }
+
+    /// Each home orders, or not, for some interval to come.
+    fn orders(&mut self) -> Vec<VerifiedEntry> {
+        let mut entries = Vec::new();
+        for number in 1..=self.homes {
+            if self.dice.one_in(2) {
+                let ahead = 2 + i64::try_from(self.dice.roll(2)).unwrap();
+                let order = self.new_order(home(number), self.street.interval(self.offset + ahead));
+                entries.push(self.street.verified(Body::Order(order), (Use::Member, number), &[]));
+            }
+        }
+        entries
     }
 
     fn block(&mut self, entries: &[VerifiedEntry]) {
@@ -206,12 +414,39 @@ impl History {
         let sum: i128 = sum_by_account(&executed.postings).into_values().map(Money::get).sum();
         assert_eq!(sum, 0, "postings of a block sum to zero");
         self.tally.take(&executed.block.entries);
+        let (mut expected, mut found) = (Vec::new(), Vec::new());
+        // A cap is remembered for a day after its interval, as of the block before.
+        let remembered_from = self.settled.saturating_sub(u64::from(self.street.genesis.mtu.per_day()));
+        for outcome in &executed.outcomes {
+            match outcome {
+                Outcome::Order(of) => self.tally.trades.take_result(of),
+                Outcome::Gate(of) => self.tally.trades.check_gate(&self.street.genesis, of),
+                Outcome::Home(of) => {
+                    let remembered = of.interval.index() >= remembered_from;
+                    expected.extend(self.tally.trades.take_settled(of, remembered));
+                }
+                Outcome::Breach(of) => found.push((of.home.clone(), of.interval)),
+                Outcome::Interval(_) => {}
+            }
+        }
+        assert_eq!(found, expected, "breaches of caps");
+        self.tally.trades.breaches += found.len();
+        self.settled = executed.ledger.next_to_settle().index();
+        for (home, _) in executed.ledger.members() {
+            let (balance, reserved) =
+                (executed.ledger.balance(&Account::Home(home.clone())), executed.ledger.reserved(home));
+            assert!(Balance::ZERO <= reserved && reserved <= balance, "{home}: what is reserved is there");
+        }
     }
 
-    /// One interval: heartbeats, then what came in, in one or two blocks.
+    /// One interval: heartbeats, then what came in, in one or two blocks. Now and then an outage, of some intervals even.
     fn live(&mut self, waiting: &mut Vec<VerifiedEntry>) {
+        let long = self.dice.one_in(15);
+        if long {
+            self.offset += i64::try_from(1 + self.dice.roll(4)).unwrap();
+        }
         let end = self.street.interval(self.offset).end();
-        let outage = self.dice.one_in(12);
+        let outage = long || self.dice.one_in(12);
         loop {
             let next = self.street.ledger.head_time().plus_ms(300_000);
             if next >= end {
@@ -226,7 +461,7 @@ impl History {
         self.street.block(end.max(self.street.ledger.head_time().plus_ms(1)), &[]);
         self.check_last();
         let readings = self.readings(waiting);
-        let others = self.others();
+        let others = [self.others(), self.orders()].concat();
         self.block(&readings);
         self.block(&others);
         self.offset += 1;
@@ -234,11 +469,29 @@ impl History {
 
     /// Settles everything that still waits.
     fn end(&mut self) {
-        let last = self.street.interval(self.offset);
+        // Orders reach some intervals ahead.
+        let last = self.street.interval(self.offset + 6);
         while self.street.ledger.next_to_settle() <= last {
             let time = self.street.ledger.head_time().plus_ms(300_000);
             self.street.block(time, &[]);
             self.check_last();
+        }
+        self.check_released();
+    }
+
+    /// Every order had its result, every position was settled, and nothing is reserved any more but for positions whose
+    /// reading never came.
+    fn check_released(&self) {
+        let ledger = &self.street.ledger;
+        let trades = &self.tally.trades;
+        assert_eq!((trades.open.len(), trades.positions.len()), (0, 0));
+        for (home, _) in ledger.members() {
+            assert_eq!(ledger.open_orders(home), vec![]);
+            let is_silent = self.street.outcomes().any(|(_, outcome)| {
+                matches!(outcome, Outcome::Home(of) if of.home == *home && of.kind == OutcomeKind::Settled
+                    && of.metered.is_none() && of.position != market::Position::default())
+            });
+            assert!(is_silent || ledger.reserved(home) == Balance::ZERO, "{home}");
         }
     }
 }
@@ -323,6 +576,7 @@ fn check_replay(history: &History) {
 #[test]
 fn in_random_histories_money_and_energy_are_conserved_and_replay_gives_the_same_roots() {
     let (mut late, mut claims, mut traded, mut refused, mut exchanges) = (0, 0, 0, 0, 0);
+    let (mut results, mut breaches, mut tight) = (BTreeMap::<_, usize>::new(), 0, 0);
     for seed in 0..40 {
         let outcome = std::panic::catch_unwind(|| {
             let history = history(seed);
@@ -340,10 +594,17 @@ fn in_random_histories_money_and_energy_are_conserved_and_replay_gives_the_same_
         }
         refused += history.refused;
         exchanges += history.tally.exchanges;
+        let trades = &history.tally.trades;
+        (breaches, tight) = (breaches + trades.breaches, tight + trades.tight);
+        trades.results.iter().for_each(|(word, count)| *results.entry(*word).or_default() += count);
     }
     // The histories have in them what they are meant to try.
     assert!(late > 100 && claims > 100 && traded > 20 && refused > 100, "{late} {claims} {traded} {refused}");
     assert!(exchanges > 100, "{exchanges}");
+    for word in ["filled", "partly", "unfilled", "void"] {
+        assert!(results[word] > 40, "{results:?}");
+    }
+    assert!(breaches > 20 && tight > 20, "{breaches} {tight} {results:?}");
 }
 
 #[test]

@@ -93,6 +93,24 @@ fn a_rotated_key_signs_from_then_on_and_the_old_one_never_again() {
 }
 
 #[test]
+fn a_new_key_is_no_new_quota() {
+    let mut street = Fixture::new(2);
+    street.baselines(2);
+    let limits = || Body::StandingLimits { home: home(1), limits: ledger::StandingLimits::default() };
+    let mut entries: Vec<_> = (0..62).map(|_| street.verified(limits(), (Use::Member, 1), &[])).collect();
+    let keys = MemberKeys { member: key((Use::Member, 101)).public(), ..admission(1).keys };
+    entries.push(street.verified(Body::KeyRotation { home: home(1), keys }, (Use::Member, 1), &[]));
+    street.block(at(3), &entries);
+    let (last, over) = (
+        street.verified(limits(), (Use::Member, 101), &[]),
+        street.verified(limits(), (Use::Member, 101), &[]),
+    );
+    street.block(at(4), &[last]);
+    assert_eq!(street.refusal(at(5), &over), EntryError::Quota { max: 64 });
+    assert!(street.ledger.check(&over, at(60)).is_ok(), "the next hour");
+}
+
+#[test]
 fn a_member_signs_at_most_64_entries_an_hour_readings_apart() {
     let mut street = Fixture::new(2);
     street.baselines(2);

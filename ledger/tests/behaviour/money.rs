@@ -229,7 +229,8 @@ fn the_credit_limit_holds_for_late_readings_and_corrections_too() {
     let interval = street.interval(0);
     let body = Body::Correction { home: home(2), interval, import_delta: 0, export_delta: 10 };
     let correction = street.verified(body, METERING, &[OPERATOR]);
-    street.block(at(32), &[correction]);
+    let nothing = street.read(2, 0, 0, 0);
+    street.block(at(32), &[nothing, correction]);
     assert_eq!(street.ledger.balance(&Account::Supplier).get(), -1_000_000);
     assert_eq!(claim_on_supplier(&street, &account(2)), 800_000);
     assert_eq!(street.outcome(2, 0, ledger::OutcomeKind::Correction).amount, nano(800_000));

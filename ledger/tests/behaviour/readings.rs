@@ -173,6 +173,21 @@ fn countersignatures_stand_once_and_in_order_and_never_for_the_author() {
 }
 
 #[test]
+fn signatures_may_come_in_any_order_and_make_the_same_entry() {
+    let mut street = Fixture::new(2);
+    let chain = *street.ledger.chain();
+    let body = Body::BankBalance { amount: energy::Balance::new(1) };
+    let entry = street.entry(body, TREASURER);
+    let [author, other] = [TREASURER, AUDITOR].map(|who| key(who).signing());
+    let first = entry.clone().sign(&chain, &author).countersign(&chain, &other);
+    let begun = ledger::SignedEntry::unsigned(entry).countersign(&chain, &other);
+    assert_eq!(begun.clone().verify(&chain), Err(SignatureError::NoAuthor));
+    let begun = begun.countersign(&chain, &author);
+    assert_eq!(begun, first);
+    assert_eq!(begun.verify(&chain).unwrap().id(), first.verify(&chain).unwrap().id());
+}
+
+#[test]
 fn what_nobody_else_could_decode_is_not_signed_into_a_block() {
     let mut street = Fixture::new(2);
     let chain = *street.ledger.chain();
@@ -303,7 +318,7 @@ fn a_journal_older_than_the_remembered_prices_is_refused_and_the_next_reading_co
     let executed = street.block(now, &[lump]);
     let metered = executed.outcomes.iter().map(|outcome| match outcome {
         ledger::Outcome::Home(of) => of.metered.unwrap().import.get(),
-        ledger::Outcome::Interval(_) => 0,
+        _ => 0,
     });
     let (late, pending): (u64, u64) = (metered.sum(), 146_400 / (60 * 24 + 1));
     assert_eq!(executed.outcomes.len(), 60 * 24);

@@ -1,12 +1,23 @@
 use energy::{Mtu, Price, Quality, WattHours};
 use ledger::{Body, DemoClock, EntryError, OutcomeKind, OwnContract, StandingLimits, sum_by_account};
 use market::{
-    Account, Metered, PostingKind, SettleHome, SupplierLeg, Tariff, settle, settle_correction, settle_late,
+    Account, Losses, Metered, PostingKind, SettleHome, Sharing, SupplierLeg, Tariff, Terms, settle,
+    settle_correction, settle_late,
 };
 
 use crate::fixture::*;
 
 const M: i128 = 165_000;
+
+fn terms(street: &Fixture) -> Terms<'_> {
+    Terms {
+        network: street.ledger.network(),
+        tariff: Tariff { import_price: Price::new(250_000), export_price: Price::new(80_000) },
+        leg: SupplierLeg::Ledger,
+        sharing: Sharing::Neighbour,
+        losses: Losses::Recorded,
+    }
+}
 
 /// What the market says of homes 1, 2, …, all with the opening deposit and no limits.
 fn by_the_market(street: &Fixture, metered: &[Option<(u64, u64)>]) -> market::Settlement<energy::HomeId> {
@@ -22,11 +33,12 @@ fn by_the_market(street: &Fixture, metered: &[Option<(u64, u64)>]) -> market::Se
             max_buy: None,
             import_price: None,
             export_price: None,
+            share_permyriad: 0,
+            participation_permille: 1000,
             free_balance: nano(i128::from(DEPOSIT)),
         })
         .collect();
-    let prices = Tariff { import_price: Price::new(250_000), export_price: Price::new(80_000) };
-    settle(network, &prices, SupplierLeg::Ledger, &homes, nano(0), nano(0)).unwrap()
+    settle(&terms(street), &homes, nano(0), nano(0), None).unwrap()
 }
 
 #[test]
@@ -231,22 +243,48 @@ fn a_correction_settles_at_the_price_that_is_worse_for_the_home() {
             max_buy: None,
             import_price: None,
             export_price: None,
+            share_permyriad: 0,
+            participation_permille: 1000,
             free_balance: nano(i128::from(before)),
         };
-        let prices = Tariff { import_price: Price::new(250_000), export_price: Price::new(80_000) };
-        let network = street.ledger.network();
-        let leg = SupplierLeg::Ledger;
         let (amount, claim, _) =
-            settle_correction(network, &prices, leg, &input, import_delta, export_delta).unwrap();
+            settle_correction(&terms(&street), &input, import_delta, export_delta).unwrap();
         assert_eq!((amount, claim), (outcome.amount, nano(0)));
     }
+}
+
+#[test]
+fn what_was_not_read_yet_and_who_was_no_member_then_is_not_corrected() {
+    let mut street = Fixture::new(2);
+    street.baselines(2);
+    street.after(46, &[]);
+    let correction = |street: &mut Fixture, number, offset| {
+        let interval = street.interval(offset);
+        let body = Body::Correction { home: home(number), interval, import_delta: 5, export_delta: 0 };
+        street.verified(body, METERING, &[OPERATOR])
+    };
+    let unread = correction(&mut street, 1, 0);
+    let error = EntryError::NotRead { home: home(1), interval: street.interval(0) };
+    assert_eq!(street.refusal(at(47), &unread), error);
+    let late = street.read(1, 0, 10, 0);
+    street.block(at(47), &[late, unread]);
+    let next = correction(&mut street, 1, 1);
+    assert!(matches!(street.refusal(at(48), &next), EntryError::NotRead { .. }), "only interval 0 was read");
+    let body = Body::Departure { home: home(2), from: street.interval(5) };
+    let departure = street.verified(body, (Use::Member, 2), &[OPERATOR]);
+    street.block(at(48), &[departure]);
+    street.after(106, &[]);
+    let gone = correction(&mut street, 2, 5);
+    let error = EntryError::NoMemberIn { home: home(2), interval: street.interval(5) };
+    assert_eq!(street.refusal(at(107), &gone), error);
 }
 
 #[test]
 fn a_correction_needs_two_signatures_and_a_settled_interval() {
     let mut street = Fixture::new(2);
     street.baselines(2);
-    street.after(30, &[]);
+    let read = street.read(1, 0, 10, 0);
+    street.after(30, &[read]);
     let correct = |street: &Fixture, offset, import_delta| Body::Correction {
         home: home(1),
         interval: street.interval(offset),
@@ -445,7 +483,7 @@ fn an_interval_that_begins_when_clocks_change_is_an_interval_like_any_other() {
             settled.extend(street.block(time, &entries).outcomes.iter().filter_map(
                 |outcome| match outcome {
                     ledger::Outcome::Interval(of) => Some(of.interval.start()),
-                    ledger::Outcome::Home(_) => None,
+                    _ => None,
                 },
             ));
         }
@@ -482,9 +520,10 @@ fn a_late_reading_is_the_markets_late_settlement() {
         max_buy: None,
         import_price: None,
         export_price: None,
+        share_permyriad: 0,
+        participation_permille: 1000,
         free_balance: nano(i128::from(DEPOSIT)),
     };
-    let prices = Tariff { import_price: Price::new(250_000), export_price: Price::new(80_000) };
-    let (expected, _) = settle_late(street.ledger.network(), &prices, SupplierLeg::Ledger, &input).unwrap();
+    let (expected, _) = settle_late(&terms(&street), &input).unwrap();
     assert_eq!(street.late(2, 0).matched, expected.matched);
 }

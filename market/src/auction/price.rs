@@ -130,7 +130,7 @@ fn net<Id>(order: &Order<Id>, used: u64) -> i64 {
     signed(used).saturating_sub(base(order))
 }
 
-/// Energy as a signed number; it fits, because all energy together does.
+/// Energy as a signed number; it fits, because all energy together does, and limits are cut to that.
 fn signed(wh: u64) -> i64 {
     wh.cast_signed()
 }

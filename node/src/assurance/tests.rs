@@ -9,7 +9,7 @@ use meter::assurance::{
 };
 
 use super::*;
-use crate::demo::dataset::{Dataset, DemoHome, LoadProfile, Season};
+use sim::dataset::{Dataset, DemoHome, LoadProfile, Season};
 
 /// What the ledger would hold of the recorded fortnight.
 struct Recorded {
@@ -27,7 +27,7 @@ fn readings(
     quantum: u64,
 ) -> Vec<ReadingRow> {
     let cut = |register: WattHours| WattHours::new(register.get() / quantum * quantum);
-    let row = |state: crate::demo::dataset::MeterState| ReadingRow {
+    let row = |state: sim::dataset::MeterState| ReadingRow {
         home: home.cloned(),
         interval: state.interval,
         epoch: 0,

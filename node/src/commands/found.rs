@@ -141,8 +141,11 @@ fn build(
     for card in cards {
         let node =
             grid.homes.iter().find(|(home, _)| home.as_str() == card.home).map(|(_, node)| node.clone());
-        members
-            .push(GenesisMember { admission: card.admission(node)?, deposit: Balance::new(terms.deposit) });
+        members.push(GenesisMember {
+            admission: card.admission(node)?,
+            participation: ledger::Participation::default(),
+            deposit: Balance::new(terms.deposit),
+        });
     }
     members.sort_by(|left, right| left.admission.home.cmp(&right.admission.home));
     Ok(Genesis {
@@ -153,6 +156,7 @@ fn build(
         clock: None,
         due_after_ms: genesis_file::DUE_AFTER_MS,
         forward: Forward::Off,
+        market: ledger::MarketTerms::default(),
         supplier_leg: SupplierLeg::Ledger,
         supplier_credit: Balance::new(terms.supplier_credit),
         network: grid.nodes,

@@ -132,6 +132,7 @@ impl JoinCard {
             home,
             owner: self.owner.clone(),
             node,
+            size: ledger::ConnectionSize::default(),
             keys,
             meter: self.meter.registration().map_err(wrong)?,
         })

@@ -1,17 +1,24 @@
 //! What each subcommand does: load, hand to the part that knows, print.
 
+pub mod bill;
 mod case;
 mod check;
+pub mod community;
 mod files;
 mod found;
+mod hand_in;
 mod init;
 mod join;
 mod join_card;
 mod ledger;
+pub mod market;
 pub mod meter;
+pub mod money;
 pub mod out;
 mod run;
+mod sim;
 mod status;
+pub mod tariff;
 
 use std::future::Future;
 
@@ -96,8 +103,14 @@ pub fn dispatch(cli: Cli) -> Result<Exit, CommandError> {
         Command::Check(args) => Ok(check::check(&args, output)),
         Command::Status(args) => block_on(status::status(args, output))?,
         Command::Tui(args) => console(args),
+        Command::Sim(args) => sim::sim(&args, output),
         Command::Meter(command) => meter::meter(command, output),
+        Command::Market(command) => block_on(market::market(command, output))?,
         Command::Ledger(LedgerCommand::Verify(args)) => ledger::verify(&args, output),
+        Command::Bill(args) => bill::bill(&args, output),
+        Command::Tariff(command) => tariff::tariff(&command, output),
+        Command::Money(command) => money::money(&command, output),
+        Command::Community(command) => community::community(&command, output),
         Command::Clear(args) => case::clear(&args),
         Command::Match(args) => case::match_neighbours(&args),
         Command::Config(ConfigCommand::Default) => {

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use api::{Client, ClientError, Status};
+use api::{Balance, Client, ClientError, Status};
 use serde_json::json;
 
 use super::{CommandError, files, out};
+use crate::bill::figures;
 use crate::cli::{Exit, Output, StatusArgs};
 use crate::config::Config;
 use crate::identity::Identity;
@@ -25,9 +26,18 @@ pub(super) async fn status(args: StatusArgs, output: Output) -> Result<Exit, Com
     }
     let client = Client::new(&url, &token).map_err(|error| refused(&error))?;
     let status = client.status().await.map_err(|error| refused(&error))?;
+    // A home without an account, or a database that is busy, is no reason not to show the rest.
+    let balance = client.balance().await.ok();
     match output {
-        Output::Json => out::json(&json!(status)),
-        Output::Text => print(&status),
+        Output::Json => {
+            let mut shown = json!(status);
+            shown["balance"] = json!(balance);
+            out::json(&shown);
+        }
+        Output::Text => {
+            print(&status);
+            balance.iter().for_each(print_balance);
+        }
     }
     Ok(if status.syncing { Exit::NotReady } else { Exit::Ok })
 }
@@ -106,6 +116,13 @@ fn print(status: &Status) {
         ("version", status.version.clone()),
     ];
     rows.iter().for_each(|(name, value)| out::line(&format!("{name:<12} {value}")));
+}
+
+fn print_balance(balance: &Balance) {
+    let lasts = balance.days_left.map_or(String::new(), |days| format!(", days left at recent use: {days}"));
+    let low = if balance.low { "; LOW: time for a deposit" } else { "" };
+    let shown = figures::exact(balance.balance_n.into());
+    out::line(&format!("{:<12} {shown} {}{lasts}{low}", "balance", balance.currency));
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use meter::{BusConfig, Catalog, Endpoint, HostPort, Line, MeterConfig, Parity, P
 use toml::de::DeValue;
 
 use super::document::Section;
-use super::value::{FromToml, Mismatch};
+use super::value::{FromToml, Mismatch, words};
 
 /// No answer is awaited longer or shorter, ms.
 const TIMEOUT_MS: std::ops::RangeInclusive<u32> = 50..=60_000;
@@ -145,23 +145,6 @@ enum Transport {
     Tcp,
     RtuTcp,
     Serial,
-}
-
-macro_rules! words {
-    ($($kind:ty: $what:literal, $known:expr;)*) => {$(
-        impl FromToml for $kind {
-            fn expected() -> String {
-                let words: Vec<String> = $known.iter().map(|(word, _)| format!("\"{word}\"")).collect();
-                format!("{} {}", $what, words.join(", "))
-            }
-
-            fn from_toml(value: &DeValue<'_>) -> Result<Self, Mismatch> {
-                let text = value.as_str().ok_or(Mismatch::Type)?;
-                let known = $known.iter().find(|(word, _)| *word == text);
-                known.map(|(_, value)| *value).ok_or_else(|| Mismatch::Value(format!("{text:?} is none of the words known here")))
-            }
-        }
-    )*};
 }
 
 words! {

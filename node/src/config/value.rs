@@ -29,6 +29,25 @@ pub trait FromToml: Sized {
     fn from_toml(value: &DeValue<'_>) -> Result<Self, Mismatch>;
 }
 
+/// Reads a type from one of a few words, each given with its value.
+macro_rules! words {
+    ($($kind:ty: $what:literal, $known:expr;)*) => {$(
+        impl FromToml for $kind {
+            fn expected() -> String {
+                let words: Vec<String> = $known.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+                format!("{} {}", $what, words.join(", "))
+            }
+
+            fn from_toml(value: &DeValue<'_>) -> Result<Self, Mismatch> {
+                let text = value.as_str().ok_or(Mismatch::Type)?;
+                let known = $known.iter().find(|(word, _)| *word == text);
+                known.map(|(_, value)| *value).ok_or_else(|| Mismatch::Value(format!("{text:?} is none of the words known here")))
+            }
+        }
+    )*};
+}
+pub(super) use words;
+
 /// The name of a value's type as people say it.
 #[must_use]
 pub const fn type_name(value: &DeValue<'_>) -> &'static str {

@@ -4,12 +4,13 @@
 //! Only the clock is not real: it runs faster and stands still at each interval's end until what is due there is final,
 //! so that a slow machine is slower, never wrong.
 
-pub mod dataset;
 mod drive;
+mod gains;
 mod interrupt;
 mod street;
 pub mod summary;
 mod view;
+mod world;
 
 use std::time::Instant;
 
@@ -17,8 +18,8 @@ use anyhow::{Context, bail};
 
 use crate::cli::{DemoArgs, Output};
 use crate::folder::Folder;
-use dataset::Dataset;
 use interrupt::Interrupt;
+use sim::dataset::{Dataset, Recording};
 use street::Street;
 pub(crate) use summary::proc_figure;
 
@@ -38,10 +39,15 @@ pub async fn run(args: &DemoArgs, output: Output) -> anyhow::Result<()> {
         Some(folder) => Dataset::load(folder).context("the data set cannot be used")?,
         None => Dataset::builtin().context("the built-in data set is damaged")?,
     };
+    let season = street::season_of(args);
+    let recording = match &args.data {
+        Some(folder) => Recording::load(folder, season).context("the data set cannot be used")?,
+        None => Recording::builtin(season).context("the built-in data set is damaged")?,
+    };
     let folder = Folder::new("demo", args.data_dir.as_deref())?;
     let mut view = view::View::new(output, args);
     view.starting();
-    let mut street = Street::prepare(&dataset, args, folder.path()).await?;
+    let mut street = Street::prepare((&dataset, &recording), args, folder.path()).await?;
     // However the day ends, every node that was started is stopped before the folder goes.
     let ending = live(&mut street, args, &mut view, &interrupt, started).await;
     let exported = street.stop().await?;

@@ -9,10 +9,11 @@ use energy::{HomeId, Interval};
 use rusqlite::{Connection, OpenFlags, params};
 use serde::Serialize;
 
-use super::dataset::QUARTERS_PER_DAY;
+use super::gains::{self, Agents};
 use super::street::Stopped;
 use crate::store::Durability;
 use crate::store::ledger_db::LedgerDb;
+use sim::dataset::QUARTERS_PER_DAY;
 
 /// The day in figures; with `--output json` the last thing on stdout.
 #[derive(Debug, Serialize)]
@@ -29,7 +30,7 @@ pub struct Summary {
     pub metered_import_wh: i64,
     /// Given to the network by all homes, Wh.
     pub metered_export_wh: i64,
-    /// Of that, from neighbour to neighbour, Wh.
+    /// Of that, from neighbour to neighbour, traded ahead or matched: what no supplier served, Wh.
     pub matched_wh: i64,
     /// Taken from the supplier, Wh.
     pub supplier_import_wh: i64,
@@ -39,6 +40,9 @@ pub struct Summary {
     pub losses_wh: Option<i64>,
     /// What the homes saved against their supplier alone, n.
     pub saved_n: Saved,
+    /// What agents did and what it brought; absent without agents.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agents: Option<Agents>,
     /// Final blocks.
     pub blocks: u64,
     /// Entries in them.
@@ -123,18 +127,20 @@ pub fn sum_up(stopped: &Stopped, started: Instant) -> anyhow::Result<Summary> {
         db.query_row("SELECT count(*), coalesce(sum(entry_count), 0) FROM block", [], |row| {
             Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
         })?;
+    let settled = day.settled(&db)?;
     Ok(Summary {
         schema_version: 1,
         homes: stopped.nodes.len(),
         intervals: QUARTERS_PER_DAY,
-        intervals_settled: day.settled(&db)?,
+        intervals_settled: settled,
         metered_import_wh: energy[0],
         metered_export_wh: energy[1],
-        matched_wh: energy[2],
+        matched_wh: energy[0] - energy[3],
         supplier_import_wh: energy[3],
         supplier_export_wh: energy[4],
         losses_wh: day.losses(&db)?,
         saved_n: day.saved(&db)?,
+        agents: if stopped.agents { Some(gains::sum_up(stopped, &db, settled)?) } else { None },
         blocks: u64::try_from(blocks)?,
         entries: u64::try_from(entries)?,
         roots_equal: roots_equal(stopped)?,
@@ -175,7 +181,7 @@ impl Day {
     fn energy(&self, db: &Connection) -> anyhow::Result<[i64; 5]> {
         let sql =
             "SELECT coalesce(sum(import_wh), 0), coalesce(sum(export_wh), 0), coalesce(sum(sold_wh), 0),
-                   coalesce(sum(supplier_import_wh), 0), coalesce(sum(supplier_export_wh), 0)
+                    coalesce(sum(supplier_import_wh), 0), coalesce(sum(supplier_export_wh), 0)
                    FROM settlement WHERE interval_ms >= ?1 AND interval_ms < ?2";
         Ok(db.query_row(sql, params![self.from, self.until], |row| {
             Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?])

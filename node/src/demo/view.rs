@@ -6,10 +6,13 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, params};
 
-use super::dataset::QUARTERS_PER_DAY;
+use ledger::Forward;
+
+use super::gains::{Agents, HomeGain};
 use super::street::Street;
 use super::summary::Summary;
 use crate::cli::{DemoArgs, Output};
+use sim::dataset::QUARTERS_PER_DAY;
 
 /// Widest bar of matched energy.
 const BAR: usize = 20;
@@ -32,6 +35,9 @@ struct Line {
     matched: i64,
     saved: i64,
     height: i64,
+    /// Energy traded ahead, and at which price, µ/kWh.
+    ahead: i64,
+    price: Option<i64>,
 }
 
 impl View {
@@ -68,13 +74,29 @@ impl View {
             self.speed,
             street.first
         ));
+        if street.agents {
+            let how = match street.genesis.forward {
+                Forward::Off => "nothing is traded ahead",
+                Forward::Posted => "they trade ahead at the middle of the supplier's prices",
+                Forward::Auction => "they trade ahead in an auction",
+            };
+            let homes = street.flexible();
+            self.say(&format!("{homes} homes have an agent for battery, car or heat pump; {how}."));
+        }
+        if let Some(congestion) = &street.congestion {
+            self.say(&format!(
+                "Feeder {} is congested: the operator limits the connections of {} homes with devices, all day.",
+                congestion.feeder,
+                congestion.caps.len()
+            ));
+        }
         self.say(&format!("  page     {}", sunny.or(page).unwrap_or_default()));
         self.say(&format!("  console  {} tui --neighbourhood {}", program(), street.neighbourhood.display()));
         if !self.once {
             self.say("  Ctrl-C ends the demo with a summary.");
         }
         self.say("");
-        self.say("interval          import kWh  export kWh   from neighbours          saved    block");
+        self.say("interval          import kWh  export kWh   from neighbours          saved    block   traded ahead");
         if let Some(home) = first {
             self.reader = Some(open(&home.node.db)?);
         }
@@ -129,9 +151,10 @@ fn open(path: &Path) -> anyhow::Result<Connection> {
 }
 
 fn settled_after(reader: &Connection, start_ms: i64) -> anyhow::Result<Vec<Line>> {
-    let sql = "SELECT i.start_ms, coalesce(sum(s.import_wh), 0), coalesce(sum(s.export_wh), 0), i.matched_wh,
-               coalesce(sum(s.amount_n - s.baseline_n), 0), i.height
+    let sql = "SELECT i.start_ms, coalesce(sum(s.import_wh), 0), coalesce(sum(s.export_wh), 0), coalesce(sum(s.import_wh), 0) - i.supplier_import_wh,
+               coalesce(sum(s.amount_n - s.baseline_n), 0), i.height, coalesce(g.volume_wh, 0), g.price
                FROM interval i JOIN settlement s ON s.interval_ms = i.start_ms AND s.kind = 'settled'
+               LEFT JOIN gate g ON g.interval_ms = i.start_ms
                WHERE i.start_ms > ?1 GROUP BY i.start_ms ORDER BY i.start_ms";
     let mut statement = reader.prepare_cached(sql)?;
     let rows = statement.query_map(params![start_ms], |row| {
@@ -142,6 +165,8 @@ fn settled_after(reader: &Connection, start_ms: i64) -> anyhow::Result<Vec<Line>
             matched: row.get(3)?,
             saved: row.get(4)?,
             height: row.get(5)?,
+            ahead: row.get(6)?,
+            price: row.get(7)?,
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
@@ -153,9 +178,13 @@ impl Line {
         let time = start.to_string();
         let clock = time.get(..16).unwrap_or(&time).replace('T', " ");
         let share = share(self.matched, self.import);
+        let ahead = match self.price.filter(|_| self.ahead > 0) {
+            Some(price) => format!("   {} kWh at {}", kwh(self.ahead), per_kwh(price)),
+            None => String::new(),
+        };
         let filled = usize::try_from(share).unwrap_or_default() * BAR / 100;
         format!(
-            "{clock}  {:>10}  {:>10}   {:<BAR$} {share:>3} %  {:>7}  {:>6}",
+            "{clock}  {:>10}  {:>10}   {:<BAR$} {share:>3} %  {:>7}  {:>6}{ahead}",
             kwh(self.import),
             kwh(self.export),
             "█".repeat(filled.min(BAR)),
@@ -173,6 +202,13 @@ fn share(part: i64, whole: i64) -> i64 {
 /// Wh as kWh with one decimal, rounded toward zero.
 fn kwh(wh: i64) -> String {
     format!("{}.{}", wh / 1000, (wh % 1000).unsigned_abs() / 100)
+}
+
+/// µ/kWh as the currency with three decimals, rounded toward zero.
+fn per_kwh(micro: i64) -> String {
+    let sign = if micro < 0 { "-" } else { "" };
+    let mills = micro.unsigned_abs() / 1_000;
+    format!("{sign}{}.{:03}", mills / 1_000, mills % 1_000)
 }
 
 /// n as the currency with two decimals, rounded toward zero: for showing; the ledger keeps every n.
@@ -233,7 +269,71 @@ fn text_of(summary: &Summary) -> String {
         .map(|(home, nano)| format!("  {home:<10}{:>9} {}", amount(*nano), summary.currency))
         .collect();
     let day = if summary.intervals_settled == QUARTERS_PER_DAY { "The day" } else { "So far" };
-    format!("\n{day}\n{out}\nSaved by each home against its supplier alone\n{}\n", saved.join("\n"))
+    let agents = summary.agents.as_ref().map(|agents| agents_text(agents, &summary.currency));
+    format!(
+        "\n{day}\n{out}\nSaved by each home against its supplier alone\n{}\n{}",
+        saved.join("\n"),
+        agents.unwrap_or_default()
+    )
+}
+
+/// Who saved what through its agent, and why.
+fn agents_text(agents: &Agents, currency: &str) -> String {
+    let mut out =
+        format!("\nWhat agents brought, {currency} (negative: paid), with what devices hold at the end\n");
+    let mut row = |name: &str, figures: [&str; 3], why: &str| {
+        let [alone, neighbours, with] = figures;
+        let line = format!("  {name:<10}{alone:>15}{neighbours:>17}{with:>13}  {why}");
+        out.push_str(line.trim_end());
+        out.push('\n');
+    };
+    row("home", ["supplier alone", "with neighbours", "with agent"], "");
+    for gain in &agents.gains {
+        let figures = [gain.alone_n, gain.neighbours_n, gain.agents_n].map(wide_amount);
+        row(&gain.home, figures.each_ref().map(String::as_str), &why(gain));
+    }
+    let figures = [agents.alone_n, agents.neighbours_n, agents.agents_n].map(wide_amount);
+    row("all homes", figures.each_ref().map(String::as_str), "");
+    let Agents { orders, forward_wh, gates, gates_void, breaches, .. } = agents;
+    out.push_str(&format!(
+        "  {orders} orders, {} kWh traded ahead at {gates} gates{}; {}\n",
+        kwh(*forward_wh),
+        if *gates_void > 0 { format!(", {gates_void} of them too late") } else { String::new() },
+        if *breaches == 0 {
+            "no connection carried more than its limit".to_owned()
+        } else {
+            format!("connections carried more than their limit {breaches} times")
+        },
+    ));
+    out
+}
+
+/// What an agent did, in words.
+fn why(gain: &HomeGain) -> String {
+    let kwh = |wh: u64| kwh(i64::try_from(wh).unwrap_or(i64::MAX));
+    let mut words = vec![gain.devices.clone()];
+    if gain.battery_wh > 0 {
+        words.push(format!("battery gave {} kWh", kwh(gain.battery_wh)));
+    }
+    if gain.vehicle_wh > 0 {
+        let local = kwh(gain.vehicle_local_wh);
+        words.push(format!("car took {} kWh, {local} from neighbours", kwh(gain.vehicle_wh)));
+    }
+    if gain.shifted_wh > 0 {
+        words.push(format!("{} kWh at a better time", kwh(gain.shifted_wh)));
+    }
+    if gain.curtailed_wh > 0 {
+        words.push(format!("{} kWh of sun given up", kwh(gain.curtailed_wh)));
+    }
+    if gain.deadlines_missed > 0 {
+        words.push(format!("{} departures not in time", gain.deadlines_missed));
+    }
+    words.join("; ")
+}
+
+/// As [`amount`], for sums of many days.
+fn wide_amount(nano: i128) -> String {
+    amount(i64::try_from(nano).unwrap_or(if nano < 0 { i64::MIN } else { i64::MAX }))
 }
 
 fn yes(good: bool) -> String {

@@ -5,6 +5,7 @@
 //! counting how many homes stand at which level of assurance.
 
 mod assurance;
+mod market;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +18,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use tokio::sync::Semaphore;
 
 pub use assurance::{Standing, assurance, meter, standing};
+pub use market::{OrderPlace, StoredGate, StoredOrder, breaches, gates, orders, orders_of, trades};
 
 /// How many questions are answered at once; the rest waits its turn.
 const CONNECTIONS: usize = 3;
@@ -131,7 +133,7 @@ pub struct SettlementPlace {
 const SETTLEMENT: &str = "SELECT s.interval_ms, s.kind, s.height, s.import_wh, s.export_wh, s.forward_wh, \
      s.forward_amount_n, s.sold_wh, s.bought_wh, s.local_amount_n, s.supplier_import_wh, s.supplier_export_wh, \
      s.supplier_amount_n, s.amount_n, s.baseline_n, s.claim_n, s.quality, i.import_price, i.export_price, s.leaf, \
-     s.quantum_wh \
+     s.quantum_wh, s.loss_n, s.incentive_n \
      FROM settlement s LEFT JOIN interval i ON i.start_ms = s.interval_ms WHERE s.home = ?1 ";
 
 /// Settlements of `home` behind `place`, newest first, each with the place behind it.
@@ -232,6 +234,8 @@ fn settlement_row(row: &Row<'_>) -> rusqlite::Result<SettlementRow> {
             .checked_sub(baseline_n)
             .ok_or(rusqlite::Error::IntegralValueOutOfRange(13, amount_n))?,
         claim_n: row.get(15)?,
+        loss_n: row.get(21)?,
+        incentive_n: row.get(22)?,
         quality: row.get(16)?,
         quantum_wh: count(row, 20)?,
     })

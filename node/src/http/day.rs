@@ -1,13 +1,14 @@
 //! One day of the home: its figures, and how every amount came about.
 //!
 //! A line is energy × price = amount, exactly. Sales and purchases stand at the supplier's prices and at the middle
-//! between them; what then remains of an amount is the network fees, a line of its own. So the lines of an amount
+//! between them (where a key divides local energy, at its fixed price); what then remains of an amount is the network fees, a line of its own. So the lines of an amount
 //! always sum to it, whatever was settled, and a line never shows a product that is not one.
 
 use std::collections::BTreeMap;
 
 use api::{Latest, Line, LineKind, SCHEMA_VERSION, SeriesPoint, SettlementKind, SettlementRow, Time, Today};
 use energy::{Price, Timestamp, midpoint_floor};
+use market::Sharing;
 
 use super::database::DayRow;
 
@@ -50,6 +51,40 @@ pub struct DayHead {
     pub bounds: DayBounds,
     /// Market time now.
     pub market_time: Timestamp,
+    /// What local energy stands at.
+    pub local: LocalPrice,
+}
+
+/// What energy between neighbours stands at before network fees.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LocalPrice {
+    /// The middle of the supplier's two prices.
+    #[default]
+    Middle,
+    /// Always this, µ/kWh; 0 where a key divides energy and no money moves.
+    Fixed(i64),
+}
+
+impl LocalPrice {
+    /// As the community shares.
+    #[must_use]
+    pub fn of(sharing: Sharing) -> Self {
+        match sharing {
+            Sharing::Neighbour | Sharing::Incentive { .. } => Self::Middle,
+            Sharing::StaticKey { price, .. } | Sharing::DynamicKey { price } => {
+                Self::Fixed(price.map_or(0, Price::get))
+            }
+        }
+    }
+
+    /// With these prices of the supplier.
+    #[must_use]
+    pub fn at(self, import: i64, export: i64) -> i64 {
+        match self {
+            Self::Middle => midpoint_floor(Price::new(import), Price::new(export)).get(),
+            Self::Fixed(price) => price,
+        }
+    }
 }
 
 /// The figures of the day from its settlements, oldest first.
@@ -57,13 +92,13 @@ pub struct DayHead {
 /// # Errors
 /// [`OutOfRange`].
 pub fn today(head: DayHead, rows: &[DayRow]) -> Result<Today, OutOfRange> {
-    let lines = collect(rows.iter().map(lines_of))?;
+    let lines = collect(rows.iter().map(|row| lines_of(row, head.local)))?;
     let baseline_lines = collect(rows.iter().map(baseline_lines_of))?;
     let settled = || rows.iter().map(|row| &row.settlement);
     let wh = |of: fn(&SettlementRow) -> u64| sum(settled().map(|row| i128::from(of(row)))).and_then(unsigned);
     let amounts = |of: fn(&SettlementRow) -> i64| sum(settled().map(|row| i128::from(of(row))));
     let part = |sign: i128| sum(lines.iter().map(|line| (i128::from(line.amount_n) * sign).max(0)));
-    let series = series(rows);
+    let series = series(rows, head.local);
     Ok(Today {
         schema_version: SCHEMA_VERSION,
         home: head.home,
@@ -83,10 +118,11 @@ pub fn today(head: DayHead, rows: &[DayRow]) -> Result<Today, OutOfRange> {
         amount_n: amounts(|row| row.amount_n)?,
         baseline_n: amounts(|row| row.baseline_n)?,
         saved_n: amounts(|row| row.saved_n)?,
+        incentive_n: amounts(|row| row.incentive_n)?,
         latest: rows
             .iter()
             .rfind(|row| row.settlement.kind == SettlementKind::Settled)
-            .map(latest)
+            .map(|row| latest(row, head.local))
             .transpose()?,
         lines,
         baseline_lines,
@@ -94,28 +130,31 @@ pub fn today(head: DayHead, rows: &[DayRow]) -> Result<Today, OutOfRange> {
     })
 }
 
-fn latest(row: &DayRow) -> Result<Latest, OutOfRange> {
-    Ok(Latest { settlement: row.settlement.clone(), lines: collect([lines_of(row)])? })
+fn latest(row: &DayRow, local: LocalPrice) -> Result<Latest, OutOfRange> {
+    Ok(Latest { settlement: row.settlement.clone(), lines: collect([lines_of(row, local)])? })
 }
 
 /// A line before it is checked against 64 bits.
 type Part = (LineKind, Option<(u64, i64)>, i128);
 
 /// How the amount of one settlement came about.
-fn lines_of(row: &DayRow) -> Vec<Part> {
+fn lines_of(row: &DayRow, local: LocalPrice) -> Vec<Part> {
     let it = &row.settlement;
     let mut lines = Vec::new();
     if let (Some((import, export)), false) = (row.tariff, it.kind == SettlementKind::Correction) {
         forward_line(it, &mut lines);
-        let middle = midpoint_floor(Price::new(import), Price::new(export)).get();
+        let price = local.at(import, export);
         let local = Leg {
-            sold: (LineKind::SoldToNeighbours, it.sold_wh, middle),
-            bought: (LineKind::BoughtFromNeighbours, it.bought_wh, middle),
+            sold: (LineKind::SoldToNeighbours, it.sold_wh, price),
+            bought: (LineKind::BoughtFromNeighbours, it.bought_wh, price),
             fees: LineKind::FeesToNeighbours,
         };
         local.lines(it.local_amount_n, &mut lines);
         supplier(it.supplier_export_wh, it.supplier_import_wh, export, import)
             .lines(it.supplier_amount_n, &mut lines);
+    }
+    if it.loss_n != 0 {
+        lines.push((LineKind::Losses, None, i128::from(it.loss_n)));
     }
     rest(LineKind::Correction, it.amount_n, &mut lines);
     lines
@@ -216,12 +255,13 @@ fn collect(parts: impl IntoIterator<Item = Vec<Part>>) -> Result<Vec<Line>, OutO
 }
 
 /// The day by intervals: what came late or was corrected is added to its interval.
-fn series(rows: &[DayRow]) -> Vec<SeriesPoint> {
+fn series(rows: &[DayRow], local: LocalPrice) -> Vec<SeriesPoint> {
     let mut points: BTreeMap<Time, SeriesPoint> = BTreeMap::new();
     for row in rows {
         let it = &row.settlement;
-        let point =
-            points.entry(it.interval_start).or_insert_with(|| empty_point(it.interval_start, row.tariff));
+        let point = points
+            .entry(it.interval_start)
+            .or_insert_with(|| empty_point(it.interval_start, row.tariff, local));
         point.sold_wh = point.sold_wh.saturating_add(it.sold_wh);
         point.bought_wh = point.bought_wh.saturating_add(it.bought_wh);
         point.supplier_import_wh = point.supplier_import_wh.saturating_add(it.supplier_import_wh);
@@ -233,7 +273,7 @@ fn series(rows: &[DayRow]) -> Vec<SeriesPoint> {
     points.into_values().collect()
 }
 
-fn empty_point(start: Time, tariff: Option<(i64, i64)>) -> SeriesPoint {
+fn empty_point(start: Time, tariff: Option<(i64, i64)>, local: LocalPrice) -> SeriesPoint {
     let (import_price, export_price) = tariff.unwrap_or_default();
     SeriesPoint {
         start,
@@ -245,7 +285,7 @@ fn empty_point(start: Time, tariff: Option<(i64, i64)>) -> SeriesPoint {
         saved_n: 0,
         import_price,
         export_price,
-        local_price: midpoint_floor(Price::new(import_price), Price::new(export_price)).get(),
+        local_price: local.at(import_price, export_price),
         metered: false,
     }
 }
@@ -256,4 +296,67 @@ fn sum(values: impl Iterator<Item = i128>) -> Result<i64, OutOfRange> {
 
 fn unsigned(value: i64) -> Result<u64, OutOfRange> {
     u64::try_from(value).map_err(|_| OutOfRange)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 400 Wh sold to neighbours at 0.12 less a fee of 0.01, 100 Wh to the supplier, 3 of the network's losses.
+    fn row() -> DayRow {
+        let local = 400 * 110_000;
+        let supplier = 100 * 80_000;
+        let amount_n = local + supplier - 3;
+        let settlement = SettlementRow {
+            interval_start: Time::from_unix_ms(1_465_819_200_000),
+            kind: SettlementKind::Settled,
+            height: 7,
+            import_wh: Some(0),
+            export_wh: Some(500),
+            forward_wh: 0,
+            forward_amount_n: 0,
+            sold_wh: 400,
+            bought_wh: 0,
+            local_amount_n: local,
+            supplier_import_wh: 0,
+            supplier_export_wh: 100,
+            supplier_amount_n: supplier,
+            amount_n,
+            baseline_n: 500 * 80_000,
+            saved_n: amount_n - 500 * 80_000,
+            claim_n: 0,
+            loss_n: -3,
+            incentive_n: 9,
+            quality: None,
+            quantum_wh: 1,
+        };
+        DayRow { settlement, tariff: Some((250_000, 80_000)) }
+    }
+
+    #[test]
+    fn energy_that_a_key_divides_stands_at_the_keys_price_and_losses_are_a_line_of_their_own() {
+        let head = DayHead {
+            home: "h1".to_owned(),
+            currency: "EUR".to_owned(),
+            bounds: DayBounds::containing(Timestamp::from_unix_ms(1_465_819_200_000), 0),
+            market_time: Timestamp::from_unix_ms(1_465_819_300_000),
+            local: LocalPrice::Fixed(120_000),
+        };
+        let today = today(head, &[row()]).unwrap();
+        let line = |kind| today.lines.iter().find(|line| line.kind == kind).cloned().unwrap();
+        let sold = line(LineKind::SoldToNeighbours);
+        assert_eq!((sold.wh, sold.price, sold.amount_n), (Some(400), Some(120_000), 48_000_000));
+        assert_eq!(line(LineKind::FeesToNeighbours).price, Some(-10_000));
+        assert_eq!(line(LineKind::Losses).amount_n, -3);
+        assert!(today.lines.iter().all(|line| line.kind != LineKind::Correction), "everything is explained");
+        assert_eq!(today.lines.iter().map(|line| line.amount_n).sum::<i64>(), today.amount_n);
+        assert_eq!((today.incentive_n, today.series[0].local_price), (9, 120_000));
+    }
+
+    #[test]
+    fn a_key_without_a_price_moves_energy_and_no_money() {
+        let free = LocalPrice::of(Sharing::DynamicKey { price: None });
+        assert_eq!((free, free.at(250_000, 80_000)), (LocalPrice::Fixed(0), 0));
+        assert_eq!(LocalPrice::of(Sharing::Neighbour).at(250_000, 80_000), 165_000);
+    }
 }

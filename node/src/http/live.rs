@@ -14,6 +14,7 @@ use api::{
     Peer, Power, SCHEMA_VERSION, Status, Time,
 };
 use energy::{HomeId, Interval, Mtu, Timestamp};
+use ledger::Ledger;
 use tokio::sync::broadcast;
 
 /// How many blocks the finality figures are about.
@@ -96,7 +97,9 @@ struct State {
     role: Role,
     claim_n: i64,
     reserved_n: i64,
+    import_price: Option<i64>,
     member: Option<Member>,
+    ledger: Option<Arc<Ledger>>,
     last_id: u64,
     recent: VecDeque<Arc<NumberedEvent>>,
     listeners: Option<broadcast::Sender<Arc<NumberedEvent>>>,
@@ -120,7 +123,9 @@ impl Live {
             role: Role { syncing: true, ..Role::default() },
             claim_n: 0,
             reserved_n: 0,
+            import_price: None,
             member: None,
+            ledger: None,
             last_id: 0,
             recent: VecDeque::new(),
             listeners: Some(broadcast::channel(EVENTS_KEPT).0),
@@ -132,6 +137,12 @@ impl Live {
     #[must_use]
     pub const fn about(&self) -> &About {
         &self.about
+    }
+
+    /// ISO 4217 code of the settlement currency.
+    #[must_use]
+    pub fn currency(&self) -> &str {
+        &self.about.currency
     }
 
     /// Market time now.
@@ -212,6 +223,17 @@ impl Live {
         state.reserved_n = reserved_n;
     }
 
+    /// What a kWh from the home's supplier costs at present, network fees included, µ/kWh.
+    pub fn set_import_price(&self, price: Option<i64>) {
+        self.lock().import_price = price;
+    }
+
+    /// That price; `None` before it is known.
+    #[must_use]
+    pub fn import_price(&self) -> Option<i64> {
+        self.lock().import_price
+    }
+
     /// The home as the ledger knows it after a block.
     pub fn set_member(&self, member: Option<Member>) {
         self.lock().member = member;
@@ -221,6 +243,17 @@ impl Live {
     #[must_use]
     pub fn member(&self) -> Option<Member> {
         self.lock().member.clone()
+    }
+
+    /// The ledger after a block.
+    pub fn set_ledger(&self, ledger: Ledger) {
+        self.lock().ledger = Some(Arc::new(ledger));
+    }
+
+    /// The ledger after the last block; `None` before the node has loaded it.
+    #[must_use]
+    pub fn ledger(&self) -> Option<Arc<Ledger>> {
+        self.lock().ledger.clone()
     }
 
     /// Claim and reserves in n.

@@ -17,6 +17,7 @@ pub fn member_of(ledger: &Ledger, home: &HomeId) -> Option<Member> {
         root_meter: ledger.root_meter().map(registered),
         next_number: next(&member.admission.keys.member),
         next_operator_number: next(&ledger.genesis_terms().roles.operator),
+        next_treasurer_number: next(&ledger.genesis_terms().roles.treasurer),
     })
 }
 

@@ -6,18 +6,23 @@
 //!   (`HttpOnly`, `SameSite=Strict`) that opens the page and reads, but is not the token.
 //! - A request must name this server by IP address, `localhost` or a configured name, so that no foreign web page can
 //!   reach it through a rebound name. Bodies, durations, connections and streams are limited.
-//! - The server only reads: `ledger.db` through connections opened read-only, the present through [`Live`]. The one way
-//!   in is a signed ledger entry, handed to the engine.
-//! - It serves its own home. Rows of other homes are never read, totals of the community only of five homes or more.
+//! - The server only reads: `ledger.db` through connections opened read-only, the present through [`Live`]. There are two
+//!   ways in: a signed ledger entry, handed to the engine; and an order or cancel of this home, which the order desk
+//!   signs. Both need the bearer token in a header, which no foreign page can make a browser send; a cookie only reads.
+//! - It serves its own home. Rows of other homes are never read but to count who had a part in a gate; totals of the
+//!   community are of five homes or more.
 //!
 //! What is deliberately absent: any computation of money. Amounts come from the ledger; the page only shows how they
-//! add up.
+//! add up, and how long a balance would last at recent use. The one exception: what a forward trade would have come to at
+//! the supplier's prices, a product of two figures that are shown beside it.
 
 mod database;
 mod day;
 mod events;
 mod guard;
+mod household;
 mod live;
+mod market;
 mod member;
 mod page;
 mod page_routes;
@@ -35,11 +40,14 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 use energy::HomeId;
 use ledger::ENTRY_BYTES_MAX;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 
+use crate::desk::DeskHandle;
+use crate::household::View;
 use database::Database;
 pub use guard::TokenHash;
 pub use live::{About, Head, Live, Role};
+use market::{DepthCache, RateLimit};
 pub use member::member_of;
 pub use page::Language;
 pub use server::serve;
@@ -60,6 +68,10 @@ pub struct HttpState {
     pub token: TokenHash,
     /// Where signed entries go, in their canonical encoding; `None` if this node takes none.
     pub submit: Option<mpsc::Sender<Vec<u8>>>,
+    /// Signs orders of the home; `None` if this node signs none.
+    pub desk: Option<DeskHandle>,
+    /// What the household's agent shows; `None` where there is none.
+    pub household: Option<watch::Receiver<Option<Arc<View>>>>,
     /// Language of the page where the browser asks for none that exists.
     pub language: Language,
     /// Host names of this server besides IP addresses and `localhost`, e.g. `commonwatt.local`.
@@ -74,6 +86,8 @@ struct Served {
     state: Arc<HttpState>,
     database: Database,
     streams: Arc<Semaphore>,
+    depth: DepthCache,
+    orders: Arc<RateLimit>,
 }
 
 /// The routes of the server.
@@ -82,6 +96,8 @@ pub fn router(state: HttpState) -> Router {
         database: Database::new(state.database.clone()),
         state: Arc::new(state),
         streams: Arc::new(Semaphore::new(EVENT_STREAMS_MAX)),
+        depth: DepthCache::default(),
+        orders: Arc::default(),
     };
     let guarded = Router::new()
         .route("/status", get(routes::status))
@@ -95,8 +111,16 @@ pub fn router(state: HttpState) -> Router {
         .route("/blocks", get(routes::blocks))
         .route("/peers", get(routes::peers))
         .route("/meters", get(routes::meters))
+        .route("/household", get(household::household))
         .route("/events", get(events::stream))
         .route("/entries", post(routes::submit))
+        .route("/market/rules", get(market::rules))
+        .route("/market/book", get(market::book))
+        .route("/market/curve", get(market::curve))
+        .route("/market/history", get(market::history))
+        .route("/market/entries", get(market::entries))
+        .route("/market/order", post(market::order))
+        .route("/market/cancel", post(market::cancel))
         .route("/openapi.json", get(routes::openapi))
         .fallback(routes::not_found)
         .method_not_allowed_fallback(routes::method_not_allowed)
@@ -108,6 +132,7 @@ pub fn router(state: HttpState) -> Router {
         .route("/readyz", get(routes::ready))
         .route("/", get(page_routes::page))
         .route("/today", get(page_routes::fragment))
+        .route("/rules", get(page_routes::rules))
         .route("/assets/page.css", get(page_routes::style))
         .route("/assets/page.js", get(page_routes::script))
         .fallback(routes::not_found)

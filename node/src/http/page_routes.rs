@@ -11,9 +11,9 @@ use maud::Markup;
 use serde::Deserialize;
 
 use super::day::DayBounds;
-use super::page::{self, Language, View};
+use super::page::{self, Language, MarketView, View};
 use super::routes::{self, ApiError};
-use super::{Served, database, guard};
+use super::{Served, database, guard, household, market};
 
 const STYLE: &str = include_str!("assets/page.css");
 const SCRIPT: &str = include_str!("assets/page.js");
@@ -59,6 +59,16 @@ pub(super) async fn page(State(served): State<Served>, uri: Uri, headers: Header
         }
     }
     response
+}
+
+/// `GET /rules`
+pub(super) async fn rules(State(served): State<Served>, uri: Uri, headers: HeaderMap) -> Response {
+    let query = query_of(&uri);
+    let language = language(&served, &query, &headers);
+    if !guard::has_page_cookie(&served, &headers) {
+        return denied(language);
+    }
+    show(&served, &query, language, page::rules).await
 }
 
 /// `GET /today`: the part of the page that changes.
@@ -130,25 +140,31 @@ async fn show(
 async fn view(served: &Served, query: &PageQuery, language: Language) -> Result<View, ApiError> {
     let (bounds, today) = shown_day(served, query.day.as_deref()).await?;
     let home = served.state.home.to_string();
-    let of_home = move |db: &rusqlite::Connection| {
-        Ok((database::balance(db, &home)?, database::meter(db, &home)?, database::standing(db, &home)?))
-    };
-    let (balance, meter, assurance) = served.database.ask(of_home).await?;
-    let (claim_n, _) = served.state.live.obligations();
+    let of_home =
+        move |db: &rusqlite::Connection| Ok((database::meter(db, &home)?, database::standing(db, &home)?));
+    let (meter, assurance) = served.database.ask(of_home).await?;
+    let account = routes::balance_of(served).await?;
     let running = served.day_bounds(None)?;
     Ok(View {
         status: served.state.live.snapshot(),
         today,
         running_day: bounds == running,
-        account: balance.map(|balance| (balance, claim_n)),
+        account,
         meter,
         assurance,
+        market: market_view(served).await,
+        household: household::shown(served),
         flows: served.state.live.meters().flows,
         language,
         utc_offset_minutes: served.state.utc_offset_minutes,
         other_days: other_days(served, bounds, running),
         assets: ASSETS.clone(),
     })
+}
+
+/// The market; `None` while the node has not loaded its ledger, or the home is not on it.
+async fn market_view(served: &Served) -> Option<MarketView> {
+    market::view(served).await.inspect_err(|error| tracing::debug!(%error, "the page shows no market")).ok()
 }
 
 /// The day asked for, else the running one; shortly after midnight, while nothing of it is settled, the day before.

@@ -1,6 +1,7 @@
 //! The API for programs: each function answers one address.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use api::{
     Balance, CheckState, Health, MeterCondition, PAGE_DEFAULT, PAGE_MAX, Page, Peers, SCHEMA_VERSION, Status,
@@ -10,7 +11,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, Uri, header};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use energy::Timestamp;
 use ledger::SignedEntry;
@@ -19,8 +20,11 @@ use serde::Deserialize;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::database::{self, DatabaseError, SettlementPlace};
-use super::day::{self, DayBounds, DayHead, OutOfRange};
+use super::day::{self, DayBounds, DayHead, LocalPrice, OutOfRange};
 use super::{Served, guard};
+use crate::bill::prepaid::{self, Consumption};
+use crate::desk::DeskError;
+use crate::store::billing;
 
 /// Why a request is not answered.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +41,15 @@ pub(super) enum ApiError {
     /// Not now.
     #[error("{0}")]
     Busy(&'static str),
+    /// The body is no JSON document.
+    #[error("send a JSON document with the header `Content-Type: application/json`")]
+    NotJson,
+    /// Too many orders in too short a time.
+    #[error("more orders than this node takes in that time; try again in {} s", after_s(*.0))]
+    TooOften(Duration),
+    /// The order desk did not sign.
+    #[error(transparent)]
+    Desk(#[from] DeskError),
     /// The database does not answer.
     #[error(transparent)]
     Database(#[from] DatabaseError),
@@ -55,6 +68,13 @@ impl IntoResponse for ApiError {
             Self::TooLong => guard::refuse(413, "too-long", "the body is too long", told),
             Self::Absent(_) => guard::refuse(404, "not-found", "there is no such thing", told),
             Self::Busy(_) => guard::refuse(503, "busy", "not now", told),
+            Self::NotJson => guard::refuse(415, "not-json", "the body is no JSON document", told),
+            Self::TooOften(wait) => {
+                let mut response = guard::refuse(429, "too-often", "too many orders", told);
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(after_s(wait)));
+                response
+            }
+            Self::Desk(error) => not_signed(&error),
             Self::OutOfRange(_) => guard::refuse(500, "internal", "the node failed", told),
             Self::Database(error) => {
                 // The cause is for the log of the node, not for the one who asks.
@@ -73,7 +93,30 @@ impl IntoResponse for ApiError {
     }
 }
 
-type Answer<T> = Result<Json<T>, ApiError>;
+/// Whole seconds until something can be tried again.
+fn after_s(wait: Duration) -> u64 {
+    wait.as_secs().saturating_add(1)
+}
+
+/// Why an order was not signed.
+fn not_signed(error: &DeskError) -> Response {
+    let told = error.to_string();
+    match error {
+        DeskError::Refused(_) => guard::refuse(422, "refused", "the ledger would refuse the order", told),
+        DeskError::RequestUsed { .. } => guard::refuse(409, "request-used", "the request id is taken", told),
+        DeskError::OrderPending { .. } | DeskError::TooManyPending(_) => {
+            guard::refuse(409, "pending", "orders wait for a block", told)
+        }
+        DeskError::Stopping => guard::refuse(503, "busy", "not now", told),
+        DeskError::Store(_) | DeskError::Salt(_) => {
+            // The cause is for the log of the node, not for the one who asks.
+            tracing::error!(error = error as &dyn std::error::Error, "an order could not be signed");
+            guard::refuse(500, "internal", "the node failed", told)
+        }
+    }
+}
+
+pub(super) type Answer<T> = Result<Json<T>, ApiError>;
 
 /// Which page of a list.
 #[derive(Debug, Deserialize)]
@@ -83,7 +126,7 @@ pub(super) struct PageQuery {
     cursor: Option<String>,
 }
 
-type Asked<T> = Result<Query<T>, QueryRejection>;
+pub(super) type Asked<T> = Result<Query<T>, QueryRejection>;
 
 /// The query of a request, or what is wrong with it.
 pub(super) fn asked<T>(query: Asked<T>) -> Result<T, ApiError> {
@@ -98,13 +141,17 @@ impl PageQuery {
         if !(1..=PAGE_MAX).contains(&limit) {
             return Err(ApiError::BadRequest(format!("limit must be 1 to {PAGE_MAX}, not {limit}")));
         }
-        let Some(cursor) = query.cursor else { return Ok((limit, [i64::MAX; N])) };
-        let numbers: Option<Vec<i64>> = cursor.split('-').take(N + 1).map(|part| part.parse().ok()).collect();
-        let numbers = numbers.and_then(|numbers| <[i64; N]>::try_from(numbers).ok());
-        let unknown =
-            || ApiError::BadRequest("cursor must be the next_cursor of a page of this list".to_owned());
-        Ok((limit, numbers.ok_or_else(unknown)?))
+        Ok((limit, cursor_numbers(query.cursor.as_deref())?))
     }
+}
+
+/// The numbers of a cursor; the largest ones at the beginning of the list.
+pub(super) fn cursor_numbers<const N: usize>(cursor: Option<&str>) -> Result<[i64; N], ApiError> {
+    let Some(cursor) = cursor else { return Ok([i64::MAX; N]) };
+    let numbers: Option<Vec<i64>> = cursor.split('-').take(N + 1).map(|part| part.parse().ok()).collect();
+    let numbers = numbers.and_then(|numbers| <[i64; N]>::try_from(numbers).ok());
+    let unknown = || ApiError::BadRequest("cursor must be the next_cursor of a page of this list".to_owned());
+    numbers.ok_or_else(unknown)
 }
 
 /// `GET /api/v1/status`
@@ -158,8 +205,14 @@ pub(super) async fn day_of(served: &Served, bounds: DayBounds) -> Result<Today, 
         let home = home.clone();
         served.database.ask(move |db| database::day(db, &home, bounds.start, bounds.end)).await?
     };
-    let head =
-        DayHead { home, currency: live.about().currency.clone(), bounds, market_time: live.market_time() };
+    let sharing = live.ledger().map(|ledger| ledger.genesis_terms().market.sharing);
+    let head = DayHead {
+        home,
+        currency: live.about().currency.clone(),
+        bounds,
+        market_time: live.market_time(),
+        local: sharing.map(LocalPrice::of).unwrap_or_default(),
+    };
     Ok(day::today(head, &rows)?)
 }
 
@@ -194,14 +247,36 @@ pub(super) async fn member(State(served): State<Served>) -> Answer<api::Member> 
 
 /// `GET /api/v1/balance`
 pub(super) async fn balance(State(served): State<Served>) -> Answer<Balance> {
-    let home = served.state.home.to_string();
-    let balance_n = served.database.ask(move |db| database::balance(db, &home)).await?;
-    let balance_n = balance_n.ok_or(ApiError::Absent("this home has no account on the ledger yet"))?;
-    let live = &served.state.live;
+    let balance = balance_of(&served).await?;
+    balance.map(Json).ok_or(ApiError::Absent("this home has no account on the ledger yet"))
+}
+
+/// The account of this node's home and how long it lasts; `None` if it has none.
+pub(super) async fn balance_of(served: &Served) -> Result<Option<Balance>, ApiError> {
+    let (live, home) = (&served.state.live, served.state.home.to_string());
+    let since = prepaid::look_back(live.market_time());
+    let question = move |db: &rusqlite::Connection| {
+        Ok((database::balance(db, &home)?, billing::consumption(db, &home, since)?))
+    };
+    let (Some(balance_n), (import_wh, intervals)) = served.database.ask(question).await? else {
+        return Ok(None);
+    };
     let (claim_n, reserved_n) = live.obligations();
     let free_n = balance_n.saturating_sub(reserved_n);
-    let currency = live.about().currency.clone();
-    Ok(Json(Balance { schema_version: SCHEMA_VERSION, currency, balance_n, claim_n, reserved_n, free_n }))
+    // Without a price nobody is warned: it is known with the first block.
+    let consumption = Consumption { import_wh, intervals, price: live.import_price().unwrap_or(0) };
+    let lasting = prepaid::lasting(free_n, consumption, live.about().mtu);
+    Ok(Some(Balance {
+        schema_version: SCHEMA_VERSION,
+        currency: live.about().currency.clone(),
+        balance_n,
+        claim_n,
+        reserved_n,
+        free_n,
+        daily_cost_n: lasting.daily_cost,
+        days_left: lasting.days,
+        low: lasting.is_low,
+    }))
 }
 
 /// `GET /api/v1/readings`

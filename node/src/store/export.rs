@@ -6,6 +6,8 @@
 //!
 //! - `readings.csv`: the homes' registers at the end of each interval, and what was settled as imported and exported.
 //! - `settlements.csv`: each home's intervals as settled at their deadline. Late readings and corrections are postings.
+//!   `amount_n` is the sum of all amounts; where the community pays for losses, `loss_n` is one of them. Where genesis has a
+//!   sharing incentive, `incentive_n` comes on top, from outside.
 //! - `postings.csv`: every movement after the genesis up to the block that settled the last of the intervals.
 //! - `accounts.csv`: openings are the deposits of the genesis; `closing_n` = `opening_n` + the account's postings.
 
@@ -16,6 +18,7 @@ use std::path::Path;
 use energy::{HomeId, Interval, NodeId, Timestamp};
 use ledger::codec::Decode;
 use ledger::{Body, Genesis, UnverifiedBlock};
+use market::{Losses, Sharing};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Params, Row};
 use serde_json::{Value, json};
@@ -69,11 +72,18 @@ pub fn export(
     Ok(ExportSummary {
         intervals: scope.intervals,
         readings: scope.readings(dir)?,
-        settlements: scope.settlements(dir)?,
+        settlements: scope.settlements(dir, &further_columns(genesis))?,
         postings: scope.postings(dir)?,
         accounts: scope.accounts(dir)?,
         height: int_to_u64(scope.height),
     })
+}
+
+/// Columns of `settlements.csv` that only some communities have.
+fn further_columns(genesis: &Genesis) -> Vec<&'static str> {
+    let losses = (genesis.market.losses == Losses::Community).then_some("loss_n");
+    let incentive = matches!(genesis.market.sharing, Sharing::Incentive { .. }).then_some("incentive_n");
+    losses.into_iter().chain(incentive).collect()
 }
 
 /// What of the database is exported.
@@ -149,14 +159,19 @@ impl<'c> Scope<'c> {
         self.write_csv(&dir.join("readings.csv"), header, sql, self.range)
     }
 
-    fn settlements(&self, dir: &Path) -> Result<u64, StoreError> {
-        let header = "interval_start,home,import_wh,export_wh,forward_wh,forward_amount_n,sold_wh,bought_wh,\
-                      local_amount_n,supplier_import_wh,supplier_export_wh,supplier_amount_n,amount_n";
-        let sql = "SELECT interval_ms, home, import_wh, export_wh, forward_wh, forward_amount_n, sold_wh, bought_wh,
-                     local_amount_n, supplier_import_wh, supplier_export_wh, supplier_amount_n, amount_n
+    fn settlements(&self, dir: &Path, more: &[&str]) -> Result<u64, StoreError> {
+        let names: String = more.iter().map(|name| format!(",{name}")).collect();
+        let header = format!(
+            "interval_start,home,import_wh,export_wh,forward_wh,forward_amount_n,sold_wh,bought_wh,\
+                      local_amount_n,supplier_import_wh,supplier_export_wh,supplier_amount_n,amount_n{names}"
+        );
+        let sql = format!(
+            "SELECT interval_ms, home, import_wh, export_wh, forward_wh, forward_amount_n, sold_wh, bought_wh,
+                     local_amount_n, supplier_import_wh, supplier_export_wh, supplier_amount_n, amount_n{names}
                    FROM settlement WHERE kind = 'settled' AND interval_ms >= ?1 AND interval_ms < ?2
-                   ORDER BY interval_ms, home";
-        self.write_csv(&dir.join("settlements.csv"), header, sql, self.range)
+                   ORDER BY interval_ms, home"
+        );
+        self.write_csv(&dir.join("settlements.csv"), &header, &sql, self.range)
     }
 
     fn postings(&self, dir: &Path) -> Result<u64, StoreError> {
@@ -350,6 +365,23 @@ mod tests {
                 "supplier",
             ];
             assert_eq!(names, expected);
+        }
+    }
+
+    #[test]
+    fn losses_and_incentives_have_columns_where_a_community_has_them() {
+        let mut genesis = genesis();
+        assert!(further_columns(&genesis).is_empty());
+        genesis.market.losses = Losses::Community;
+        let (payment, division) = (energy::Price::new(1), market::Division::Halves);
+        genesis.market.sharing = Sharing::Incentive { payment, division };
+        let folder = tempfile::tempdir().unwrap();
+        let (path, _) = run(folder.path(), 2);
+        let connection = Connection::open(&path).unwrap();
+        let scope = Scope::new(&connection, (0, u64::MAX >> 1)).unwrap();
+        assert!(scope.settlements(folder.path(), &further_columns(&genesis)).unwrap() > 0);
+        for row in csv(folder.path(), "settlements.csv") {
+            assert_eq!((int(&row, "loss_n"), int(&row, "incentive_n")), (0, 0));
         }
     }
 

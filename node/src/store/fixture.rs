@@ -39,17 +39,18 @@ fn public(purpose: u8, home: u8) -> PublicKey {
     PublicKey::of(&key(purpose, home))
 }
 
-const MEMBER: u8 = 1;
+pub const MEMBER: u8 = 1;
 pub const READING: u8 = 2;
 const NETWORK: u8 = 3;
 const TERM: u8 = 4;
-const ROLE: u8 = 5;
+pub const ROLE: u8 = 5;
 
 fn admission(number: u8) -> Admission {
     Admission {
         home: home(number),
         owner: format!("owner {number}"),
         node: NodeId::new(if number < 3 { "feeder-1" } else { "feeder-2" }).unwrap(),
+        size: ledger::ConnectionSize::default(),
         keys: MemberKeys {
             member: public(MEMBER, number),
             reading: public(READING, number),
@@ -84,8 +85,11 @@ pub fn first_interval() -> Interval {
 }
 
 pub fn genesis() -> Genesis {
-    let member =
-        |number| GenesisMember { admission: admission(number), deposit: Balance::new(50_000_000_000) };
+    let member = |number| GenesisMember {
+        admission: admission(number),
+        participation: ledger::Participation::default(),
+        deposit: Balance::new(50_000_000_000),
+    };
     Genesis {
         name: "test street".to_owned(),
         mtu: Mtu::Min15,
@@ -94,6 +98,7 @@ pub fn genesis() -> Genesis {
         clock: None,
         due_after_ms: 15 * MINUTE_MS,
         forward: Forward::Off,
+        market: ledger::MarketTerms::default(),
         supplier_leg: SupplierLeg::Ledger,
         supplier_credit: Balance::new(1_000_000_000_000),
         network: vec![
@@ -147,7 +152,11 @@ pub fn reading(serial: &str, interval: Interval, registers: (u64, u64), record: 
 
 impl Street {
     pub fn new() -> Self {
-        let genesis = genesis();
+        Self::of(genesis())
+    }
+
+    /// A street with other terms.
+    pub fn of(genesis: Genesis) -> Self {
         let ledger = Ledger::genesis(&genesis).unwrap();
         Self { genesis, ledger, records: vec![None; usize::from(HOMES) + 1], numbers: 0 }
     }
@@ -160,7 +169,7 @@ impl Street {
     }
 
     /// The readings of all meters at the end of an interval.
-    fn readings(&mut self, interval: Interval) -> Vec<VerifiedEntry> {
+    pub fn readings(&mut self, interval: Interval) -> Vec<VerifiedEntry> {
         (0..=HOMES).map(|meter| self.reading_of(meter, interval)).collect()
     }
 

@@ -12,8 +12,9 @@ use super::replay::{Depth, StoredBlock, replay};
 use super::{StoreError, projection};
 
 const SCHEMA: &str = include_str!("ledger_db.sql");
-/// 2: readings say by which meter they are, settlements how finely it counts; evidence and assurance.
-const SCHEMA_VERSION: i64 = 2;
+/// 2: readings say by which meter they are, settlements how finely it counts; evidence and assurance. 3: settlements say what
+/// losses and incentives came to; provisional results; forward orders, gates and breaches of caps.
+const SCHEMA_VERSION: i64 = 3;
 /// A start replays at most this many blocks.
 const SNAPSHOT_BLOCKS: u64 = 500;
 /// How many snapshots are kept: the newest, and one more in case it is damaged.
@@ -50,6 +51,20 @@ impl LedgerDb {
         let last =
             last.map_or((0, day(start.head_time().unix_ms())), |(height, time_ms)| (height, day(time_ms)));
         Ok(Self { connection, path: path.to_owned(), chain, last })
+    }
+
+    /// The ledger as the database at `path` holds it, read beside a running node; nothing is written.
+    ///
+    /// # Errors
+    /// See [`LedgerDb::open`] and [`LedgerDb::load`].
+    pub fn current(path: &Path, genesis: &Genesis) -> Result<Ledger, StoreError> {
+        let chain = genesis.chain();
+        let connection = database::open_read_only(path, &schema(&chain))?;
+        let fault = |source| StoreError::database(path, "read the last block")(source);
+        // Blocks that are stored meanwhile are not seen.
+        connection.execute_batch("BEGIN").map_err(fault)?;
+        let last = last_block(&connection).map_err(fault)?.unwrap_or((0, 0));
+        Self { connection, path: path.to_owned(), chain, last }.load(genesis)
     }
 
     /// Height of the last block stored; 0 before the first.

@@ -55,11 +55,41 @@ CREATE TABLE settlement (
     amount_n INTEGER NOT NULL,
     baseline_n INTEGER NOT NULL,
     claim_n INTEGER NOT NULL,
+    loss_n INTEGER NOT NULL,        -- its part of the network's losses, in amount_n
+    incentive_n INTEGER NOT NULL,   -- due from outside, not in amount_n
     quality TEXT,
     quantum_wh INTEGER NOT NULL,    -- smallest step of the registers of the home's meter as it was settled
     PRIMARY KEY (home, interval_ms, kind, height, leaf)
 ) WITHOUT ROWID;
 CREATE INDEX settlement_interval ON settlement (interval_ms);
+
+-- What the home's own reading would come to, where the metering operator's readings settle: no money moved, and what is
+-- settled replaces it. Columns as those of settlement; kind is always provisional.
+CREATE TABLE provisional (
+    home TEXT NOT NULL,
+    interval_ms INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    height INTEGER NOT NULL,
+    leaf INTEGER NOT NULL,
+    import_wh INTEGER,
+    export_wh INTEGER,
+    forward_wh INTEGER NOT NULL,
+    forward_amount_n INTEGER NOT NULL,
+    sold_wh INTEGER NOT NULL,
+    bought_wh INTEGER NOT NULL,
+    local_amount_n INTEGER NOT NULL,
+    supplier_import_wh INTEGER NOT NULL,
+    supplier_export_wh INTEGER NOT NULL,
+    supplier_amount_n INTEGER NOT NULL,
+    amount_n INTEGER NOT NULL,
+    baseline_n INTEGER NOT NULL,
+    claim_n INTEGER NOT NULL,
+    loss_n INTEGER NOT NULL,
+    incentive_n INTEGER NOT NULL,
+    quality TEXT,
+    quantum_wh INTEGER NOT NULL,
+    PRIMARY KEY (home, interval_ms, kind, height, leaf)
+) WITHOUT ROWID;
 
 CREATE TABLE interval (
     start_ms INTEGER PRIMARY KEY,
@@ -132,6 +162,64 @@ CREATE TABLE assurance (
     height INTEGER NOT NULL,
     position INTEGER NOT NULL,      -- of the statement in its block
     PRIMARY KEY (home, until_ms)
+) WITHOUT ROWID;
+
+CREATE TABLE market_order (
+    id BLOB PRIMARY KEY,
+    home TEXT NOT NULL,
+    interval_ms INTEGER NOT NULL,   -- start of delivery
+    side TEXT NOT NULL,             -- buy, sell
+    price INTEGER NOT NULL,         -- its limit
+    quantity_wh INTEGER NOT NULL,
+    height INTEGER NOT NULL,
+    position INTEGER NOT NULL       -- in its block
+) WITHOUT ROWID;
+CREATE INDEX market_order_home ON market_order (home, interval_ms, height, position);
+
+CREATE TABLE order_end (            -- no row while an order waits for its gate
+    id BLOB PRIMARY KEY,
+    home TEXT NOT NULL,
+    how TEXT NOT NULL,              -- replaced, cancelled, filled, partly, unfilled, void
+    filled_wh INTEGER NOT NULL,
+    amount_n INTEGER NOT NULL,
+    height INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE gate (                 -- gates with orders
+    interval_ms INTEGER PRIMARY KEY,
+    price INTEGER,                  -- before network fees; NULL: nothing could be traded
+    volume_wh INTEGER NOT NULL,
+    orders INTEGER NOT NULL,
+    fees_n INTEGER NOT NULL,
+    rent_n INTEGER NOT NULL,
+    void INTEGER NOT NULL,          -- its block came after the start of delivery
+    public INTEGER NOT NULL,        -- its leaf is
+    homes INTEGER NOT NULL,         -- with an order
+    buyers INTEGER NOT NULL,        -- homes that bought something
+    sellers INTEGER NOT NULL,
+    largest_wh INTEGER NOT NULL,    -- the most that one home traded
+    height INTEGER NOT NULL,
+    leaf INTEGER NOT NULL
+);
+
+CREATE TABLE gate_price (           -- of an auction
+    interval_ms INTEGER NOT NULL,
+    node TEXT NOT NULL,
+    price INTEGER NOT NULL,
+    height INTEGER NOT NULL,
+    PRIMARY KEY (interval_ms, node)
+) WITHOUT ROWID;
+
+CREATE TABLE breach (               -- a connection carried more than the operator's cap
+    home TEXT NOT NULL,
+    interval_ms INTEGER NOT NULL,
+    import_wh INTEGER NOT NULL,
+    export_wh INTEGER NOT NULL,
+    import_max_wh INTEGER NOT NULL,
+    export_max_wh INTEGER NOT NULL,
+    height INTEGER NOT NULL,
+    leaf INTEGER NOT NULL,
+    PRIMARY KEY (home, interval_ms, height, leaf)
 ) WITHOUT ROWID;
 
 CREATE TABLE snapshot (height INTEGER PRIMARY KEY, bytes BLOB NOT NULL);

@@ -4,19 +4,24 @@
 //! |---|---|---|
 //! | `ledger.db` | blocks, certificates, snapshots, and tables for queries made from them | one transaction per block |
 //! | `journal.db` | the home's own signed entries, its numbers, the chain of its reading records | before anything is sent |
+//! | `household.db` | what devices were told and did | before a device acts |
+//! | `orders.db` | the orders and cancels it signed for its home, and for which request | before anything is sent |
 //! | `consensus-a.log`, `consensus-b.log` | what a delegate said and heard since the last block | synced before it speaks |
 //! | `lock` | held while a process uses the folder | at start |
 //!
 //! Everything in `ledger.db` follows from its blocks: [`verify`](verify::verify) replays them and compares every row.
-//! The journal is the one file whose loss loses something; the consensus log is the one whose loss may cost a
+//! The journal is the one file whose loss loses something that nobody else has; the consensus log is the one whose loss may cost a
 //! delegate its seat, since it no longer knows what it has said.
 
+pub mod billing;
 mod database;
 mod error;
 pub mod export;
+pub mod household;
 pub mod journal;
 pub mod ledger_db;
 pub mod log_file;
+pub mod orders;
 mod projection;
 mod replay;
 pub mod series;

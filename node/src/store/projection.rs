@@ -1,17 +1,23 @@
 //! The rows of `ledger.db` that follow from one executed block: written in its transaction, compared by `verify`.
 
+mod market;
+
+use ::market::{Account, PostingKind};
 use energy::{HomeId, Interval, Money, WattHours};
 use ledger::codec::Encode;
 use ledger::{
     AssuranceStatement, Body, Executed, Genesis, HomeOutcome, IntervalOutcome, LeafSource, Ledger,
-    MeterAssurance, Outcome,
+    MeterAssurance, Outcome, OutcomeKind,
 };
-use market::{Account, PostingKind};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
 use super::database::{int, unsigned};
 use super::error::Damage;
+use market::{
+    BREACH, GATE, GATE_PRICE, MARKET_ORDER, ORDER_END, breaches, gate_prices, gates, market_orders,
+    order_ends,
+};
 
 /// A table whose rows follow from the blocks.
 #[derive(Debug)]
@@ -35,33 +41,33 @@ const LEAF: Table = Table {
     key: 1,
     verb: INSERT,
 };
-const SETTLEMENT: Table = Table {
-    name: "settlement",
-    columns: &[
-        "home",
-        "interval_ms",
-        "kind",
-        "height",
-        "leaf",
-        "import_wh",
-        "export_wh",
-        "forward_wh",
-        "forward_amount_n",
-        "sold_wh",
-        "bought_wh",
-        "local_amount_n",
-        "supplier_import_wh",
-        "supplier_export_wh",
-        "supplier_amount_n",
-        "amount_n",
-        "baseline_n",
-        "claim_n",
-        "quality",
-        "quantum_wh",
-    ],
-    key: 5,
-    verb: INSERT,
-};
+const SETTLEMENT: Table = Table { name: "settlement", columns: &OF_HOME, key: 5, verb: INSERT };
+/// Apart from what is settled, so that no sum can take it for that.
+const PROVISIONAL: Table = Table { name: "provisional", columns: &OF_HOME, key: 5, verb: INSERT };
+const OF_HOME: [&str; 22] = [
+    "home",
+    "interval_ms",
+    "kind",
+    "height",
+    "leaf",
+    "import_wh",
+    "export_wh",
+    "forward_wh",
+    "forward_amount_n",
+    "sold_wh",
+    "bought_wh",
+    "local_amount_n",
+    "supplier_import_wh",
+    "supplier_export_wh",
+    "supplier_amount_n",
+    "amount_n",
+    "baseline_n",
+    "claim_n",
+    "loss_n",
+    "incentive_n",
+    "quality",
+    "quantum_wh",
+];
 const INTERVAL: Table = Table {
     name: "interval",
     columns: &[
@@ -133,8 +139,22 @@ const ASSURANCE: Table = Table {
 };
 
 /// Every table, for counting.
-pub(super) const TABLES: [&Table; 8] =
-    [&ENTRY, &LEAF, &SETTLEMENT, &INTERVAL, &POSTING, &READING, &EVIDENCE, &ASSURANCE];
+pub(super) const TABLES: [&Table; 14] = [
+    &ENTRY,
+    &LEAF,
+    &SETTLEMENT,
+    &PROVISIONAL,
+    &INTERVAL,
+    &POSTING,
+    &READING,
+    &EVIDENCE,
+    &ASSURANCE,
+    &MARKET_ORDER,
+    &ORDER_END,
+    &GATE,
+    &GATE_PRICE,
+    &BREACH,
+];
 
 /// One row, in the order of its table's columns.
 pub(super) type Row = Vec<Value>;
@@ -181,16 +201,22 @@ impl Table {
 }
 
 /// Every row that follows from a block.
-pub(super) fn rows(executed: &Executed) -> [(&'static Table, Vec<Row>); 8] {
+pub(super) fn rows(executed: &Executed) -> [(&'static Table, Vec<Row>); TABLES.len()] {
     [
         (&ENTRY, entries(executed)),
         (&LEAF, leaves(executed)),
-        (&SETTLEMENT, settlements(executed)),
+        (&SETTLEMENT, settlements(executed, |kind| kind != OutcomeKind::Provisional)),
+        (&PROVISIONAL, settlements(executed, |kind| kind == OutcomeKind::Provisional)),
         (&INTERVAL, intervals(executed)),
         (&POSTING, postings(executed)),
         (&READING, readings(executed)),
         (&EVIDENCE, evidence(executed)),
         (&ASSURANCE, assurances(executed)),
+        (&MARKET_ORDER, market_orders(executed)),
+        (&ORDER_END, order_ends(executed)),
+        (&GATE, gates(executed)),
+        (&GATE_PRICE, gate_prices(executed)),
+        (&BREACH, breaches(executed)),
     ]
 }
 
@@ -313,11 +339,18 @@ fn leaves(executed: &Executed) -> Vec<Row> {
     placed(executed).map(row).collect()
 }
 
-fn settlements(executed: &Executed) -> Vec<Row> {
+/// The homes' results of the kinds `wanted`.
+fn settlements(executed: &Executed, wanted: fn(OutcomeKind) -> bool) -> Vec<Row> {
     let height = executed.block.header.height;
     let row = |(leaf, outcome): (u64, &Outcome)| match outcome {
-        Outcome::Home(home) => Some(settlement(height, leaf, home, quantum_of(executed, &home.home))),
-        Outcome::Interval(_) => None,
+        Outcome::Home(home) if wanted(home.kind) => {
+            Some(settlement(height, leaf, home, quantum_of(executed, &home.home)))
+        }
+        Outcome::Home(_)
+        | Outcome::Interval(_)
+        | Outcome::Gate(_)
+        | Outcome::Order(_)
+        | Outcome::Breach(_) => None,
     };
     outcomes(executed).filter_map(row).collect()
 }
@@ -349,6 +382,8 @@ fn settlement(height: u64, leaf: u64, outcome: &HomeOutcome, quantum: WattHours)
         money(outcome.amount),
         money(outcome.baseline),
         money(outcome.claim),
+        money(outcome.loss),
+        money(outcome.incentive),
         outcome.quality.map_or(Value::Null, |quality| text(quality.word())),
         wh(quantum),
     ]
@@ -357,7 +392,7 @@ fn settlement(height: u64, leaf: u64, outcome: &HomeOutcome, quantum: WattHours)
 fn intervals(executed: &Executed) -> Vec<Row> {
     let row = |outcome: &Outcome| match outcome {
         Outcome::Interval(interval) => Some(interval_row(executed, interval)),
-        Outcome::Home(_) => None,
+        Outcome::Home(_) | Outcome::Gate(_) | Outcome::Order(_) | Outcome::Breach(_) => None,
     };
     executed.outcomes.iter().filter_map(row).collect()
 }
@@ -478,4 +513,48 @@ fn text(text: impl Into<String>) -> Value {
 
 fn blob(bytes: &[u8]) -> Value {
     Value::Blob(bytes.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use ledger::{PublicKey, ReadingSource};
+
+    use super::super::fixture::genesis;
+    use super::*;
+
+    #[test]
+    fn a_provisional_result_is_kept_apart_from_what_is_settled() {
+        let mut genesis = genesis();
+        genesis.market.reading_source = ReadingSource::MeteringOperator;
+        genesis.roles.metering_operator =
+            Some(PublicKey::of(&ed25519_dalek::SigningKey::from_bytes(&[77; 32])));
+        genesis.due_after_ms = 7_200_000;
+        let homes = genesis.members.len();
+        let mut ledger = Ledger::genesis(&genesis).unwrap();
+        let (mut settled, mut provisional) = (Vec::new(), Vec::new());
+        while ledger.head_time() < genesis.start.plus_ms(9_000_000) {
+            let time = ledger.head_time().plus_ms(300_000);
+            let executed = ledger.propose(time, &[]).unwrap().executed;
+            for (table, rows) in rows(&executed) {
+                assert!(rows.iter().all(|row| row.len() == table.columns.len()), "{}", table.name);
+                match table.name {
+                    "settlement" => settled.extend(rows),
+                    "provisional" => provisional.extend(rows),
+                    _ => {}
+                }
+            }
+            ledger = executed.ledger;
+        }
+        let kinds = |rows: &[Row]| {
+            let mut kinds: Vec<_> = rows.iter().map(|row| row[2].clone()).collect();
+            kinds.dedup();
+            kinds
+        };
+        assert_eq!(kinds(&settled), [text("settled")]);
+        assert_eq!(kinds(&provisional), [text("provisional")]);
+        // 150 minutes: eight or nine intervals have a provisional result, one or two are settled.
+        assert!(
+            provisional.len() >= 8 * homes && settled.len() >= homes && settled.len() < provisional.len()
+        );
+    }
 }

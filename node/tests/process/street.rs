@@ -395,6 +395,7 @@ fn genesis(folder: &Path, parts: &[Parts], seats: usize, wall_origin: u64) -> Ge
         }),
         due_after_ms: 900_000,
         forward: Forward::Off,
+        market: ledger::MarketTerms::default(),
         supplier_leg: SupplierLeg::Ledger,
         supplier_credit: Balance::new(1_000_000_000_000),
         network: vec![
@@ -422,6 +423,7 @@ fn genesis(folder: &Path, parts: &[Parts], seats: usize, wall_origin: u64) -> Ge
                     home: home(name),
                     owner: name.clone(),
                     node: NodeId::new("f1").unwrap(),
+                    size: ledger::ConnectionSize::default(),
                     keys: identity.keys(),
                     meter: MeterRegistration {
                         serial: serial.clone(),
@@ -430,6 +432,7 @@ fn genesis(folder: &Path, parts: &[Parts], seats: usize, wall_origin: u64) -> Ge
                         quantum: WattHours::new(1),
                     },
                 },
+                participation: ledger::Participation::default(),
                 deposit: Balance::new(100_000_000_000),
             })
             .collect(),

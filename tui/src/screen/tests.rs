@@ -67,6 +67,8 @@ fn settlement(sold_wh: u64, bought_wh: u64, amount_n: i64) -> SettlementRow {
         baseline_n: 0,
         saved_n: amount_n,
         claim_n: 0,
+        loss_n: 0,
+        incentive_n: 0,
         quality: Some("good".into()),
         quantum_wh: 1,
     }
@@ -92,6 +94,7 @@ fn today(home: &str, saved_n: i64, settlement: SettlementRow) -> Today {
         amount_n: 0,
         baseline_n: 0,
         saved_n,
+        incentive_n: 0,
         lines: Vec::new(),
         baseline_lines: Vec::new(),
         latest: Some(Latest { settlement, lines: Vec::new() }),

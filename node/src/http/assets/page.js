@@ -3,7 +3,7 @@
 (() => {
   const main = document.querySelector("main");
   const lost = document.getElementById("lost");
-  if (!main || !window.EventSource) return;
+  if (!main || "still" in main.dataset || !window.EventSource) return;
   let waiting = false;
   let lastFetch = 0;
 

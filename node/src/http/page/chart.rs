@@ -3,10 +3,11 @@
 //! Sold stands above the line, bought below it, each stacked with the neighbours' part next to the line. Both sides
 //! have one scale. Every chart says in words what it shows; the figures are in the table beside it.
 
-use api::{SeriesPoint, Today};
+use api::{IntervalTerms, MarketRules, SeriesPoint, Side, Time, Today};
 use maud::{Markup, PreEscaped, html};
 
 use super::figures;
+use super::market::local_price;
 use super::text::{Texts, fill};
 
 /// Size of the drawing in its own units; the browser scales it to the column.
@@ -69,7 +70,7 @@ pub fn energy(today: &Today, texts: &Texts, utc_offset_minutes: i32) -> Markup {
                 .chain(ticks(down, tick).map(|wh| (wh, zero + wh as f64 * scale)))
             {
                 line class="grid" x1=(unit(LEFT)) x2=(unit(WIDTH - RIGHT)) y1=(unit(y)) y2=(unit(y)) {}
-                text class="axis" x=(unit(LEFT - 4.0)) y=(unit(y + 3.5)) text-anchor="end" { (short_kwh(wh)) }
+                text class="axis" x=(unit(LEFT - 4.0)) y=(unit(y + 3.5)) text-anchor="end" { (figures::kwh_short(wh)) }
             }
             (bars(&today.series, &axis, zero, scale))
             line class="zero" x1=(unit(LEFT)) x2=(unit(WIDTH - RIGHT)) y1=(unit(zero)) y2=(unit(zero)) {}
@@ -162,6 +163,104 @@ pub fn prices(today: &Today, texts: &Texts, utc_offset_minutes: i32) -> Markup {
     }
 }
 
+/// The coming hours: the supplier's two prices and the middle as steps, and own trades as marks at their intervals.
+pub fn ahead(
+    rules: &MarketRules,
+    marks: &[(Time, Side, u64)],
+    texts: &Texts,
+    utc_offset_minutes: i32,
+) -> Markup {
+    const TOP: f64 = 22.0;
+    const BOTTOM: f64 = 92.0;
+    let (Some(first), Some(last)) = (rules.next.first(), rules.next.last()) else { return html! {} };
+    let length = u64::from(rules.mtu_minutes) * 60_000;
+    let (start_ms, end_ms) = (first.start.unix_ms(), last.start.unix_ms() + length);
+    let axis = TimeAxis { start_ms, day_ms: end_ms - start_ms, utc_offset_minutes };
+    let values = || rules.next.iter().flat_map(|it| [it.highest, it.lowest]).chain(local_price(rules, first));
+    let (low, high) = (values().min().unwrap_or(0).min(0), values().max().unwrap_or(0).max(1));
+    let y = |price: i64| {
+        BOTTOM - (price.saturating_sub(low)) as f64 / (high.saturating_sub(low)) as f64 * (BOTTOM - TOP)
+    };
+    let show = |price: i64| {
+        format!("{}{}", if price < 0 { "−" } else { "" }, figures::price(price, &rules.currency))
+    };
+    let local = local_price(rules, first);
+    let fixed = rules.settlement.sharing_price;
+    let kinds = [
+        ("price-import", texts.price_supplier_charges, Some(first.highest)),
+        ("price-local", texts.price_neighbours, local),
+        ("price-export", texts.price_supplier_pays, Some(first.lowest)),
+    ];
+    let of = |class: &str, it: &IntervalTerms| match class {
+        "price-import" => it.highest,
+        "price-export" => it.lowest,
+        _ => fixed.unwrap_or(it.local_price),
+    };
+    let summary = fill(
+        texts.market_chart_summary,
+        &[&show(first.highest), &local.map_or_else(|| "--".to_owned(), show), &show(first.lowest)],
+    );
+    html! {
+        svg viewBox="0 0 400 116" role="img" aria-label=(summary) {
+            (own_trades(marks, &axis, length, (TOP, BOTTOM)))
+            @for (class, name, now) in kinds {
+                @if let Some(now) = now {
+                    path class=(class) d=(PreEscaped(coming_steps(&rules.next, &axis, end_ms, |it| y(of(class, it))))) {}
+                    text class="side" x=(unit(LEFT + 4.0)) y=(unit(y(now) - 4.0)) { (name) " " (show(now)) }
+                }
+            }
+            line class="zero" x1=(unit(LEFT)) x2=(unit(WIDTH - RIGHT)) y1=(unit(y(0))) y2=(unit(y(0))) {}
+            text class="axis" x=(unit(LEFT - 4.0)) y=(unit(y(0) + 3.5)) text-anchor="end" { "0" }
+            text class="axis" x=(unit(WIDTH - RIGHT)) y="10" text-anchor="end" { (texts.per_kwh) }
+            @for (step, anchor) in ["start", "middle", "middle", "middle", "end"].into_iter().enumerate() {
+                @let at = start_ms + axis.day_ms / 4 * step as u64;
+                text class="axis" x=(unit(axis.x(at))) y=(unit(BOTTOM + 15.0)) text-anchor=(anchor) { (axis.clock(at)) }
+            }
+        }
+    }
+}
+
+/// A band over every interval with an own trade or order.
+fn own_trades(
+    marks: &[(Time, Side, u64)],
+    axis: &TimeAxis,
+    length: u64,
+    (top, bottom): (f64, f64),
+) -> Markup {
+    let end = axis.start_ms + axis.day_ms;
+    let shown = marks.iter().filter(|(start, ..)| (axis.start_ms..end).contains(&start.unix_ms()));
+    html! {
+        @for (start, side, _) in shown {
+            @let x = axis.x(start.unix_ms());
+            @let width = (axis.x(start.unix_ms() + length) - x).max(1.5);
+            rect class=(if *side == Side::Sell { "mark sold" } else { "mark bought" })
+                x=(unit(x)) y=(unit(top)) width=(unit(width)) height=(unit(bottom - top)) {}
+        }
+    }
+}
+
+fn coming_steps(
+    next: &[IntervalTerms],
+    axis: &TimeAxis,
+    end_ms: u64,
+    y: impl Fn(&IntervalTerms) -> f64,
+) -> String {
+    let mut path = String::new();
+    let mut last = None;
+    for it in next {
+        let at = unit(y(it));
+        // A price that stays draws nothing new: the path is as long as there are changes.
+        if last.as_ref() == Some(&at) {
+            continue;
+        }
+        let x = unit(axis.x(it.start.unix_ms()));
+        path.push_str(&if last.is_none() { format!("M{x} {at}") } else { format!("H{x}V{at}") });
+        last = Some(at);
+    }
+    path.push_str(&format!("H{}", unit(axis.x(end_ms))));
+    path
+}
+
 fn steps(series: &[SeriesPoint], axis: &TimeAxis, y: impl Fn(&SeriesPoint) -> f64) -> String {
     let mut path = String::new();
     for (index, point) in series.iter().enumerate() {
@@ -194,11 +293,6 @@ fn tick_wh(max: u64) -> u64 {
     }
 }
 
-fn short_kwh(wh: u64) -> String {
-    let text = figures::kwh_exact(wh);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
 fn unit(value: f64) -> String {
     let text = format!("{value:.1}");
     text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)
@@ -215,7 +309,7 @@ mod tests {
             assert_eq!(tick_wh(max), tick, "{max}");
         }
         assert!(tick_wh(u64::MAX) > 0);
-        assert_eq!(short_kwh(500), "0.5");
-        assert_eq!(short_kwh(20_000), "20");
+        assert_eq!(figures::kwh_short(500), "0.5");
+        assert_eq!(figures::kwh_short(20_000), "20");
     }
 }

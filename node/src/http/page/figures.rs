@@ -8,6 +8,13 @@ pub fn kwh_exact(wh: u64) -> String {
     format!("{}.{:03}", wh / 1_000, wh % 1_000)
 }
 
+/// Energy in kWh without the zeros at its end: `0.3`, `40`.
+#[must_use]
+pub fn kwh_short(wh: u64) -> String {
+    let text = kwh_exact(wh);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 /// Energy in kWh for a sentence: two digits.
 #[must_use]
 pub fn kwh(wh: u64) -> String {

@@ -2,13 +2,16 @@
 
 mod chart;
 mod figures;
+mod household;
+mod market;
 mod text;
 
 use super::database::Standing;
-use api::{Flows, Latest, Line, LineKind, MeterCondition, MeterFacts, SeriesPoint, Status, Today};
+use api::{Balance, Flows, Latest, Line, LineKind, MeterCondition, MeterFacts, SeriesPoint, Status, Today};
 use maud::{DOCTYPE, Markup, html};
 
 pub use figures::date;
+pub use market::MarketView;
 pub use text::Language;
 use text::{Texts, fill};
 
@@ -24,12 +27,16 @@ pub struct View {
     pub today: Today,
     /// True if the day is the running one.
     pub running_day: bool,
-    /// What stands on the account in n, and what is owed to the supplier.
-    pub account: Option<(i64, i64)>,
+    /// The account, and how long it lasts.
+    pub account: Option<Balance>,
     /// The meter at its newest reading on the ledger.
     pub meter: Option<MeterFacts>,
     /// How far it can be believed.
     pub assurance: Standing,
+    /// The market, where the node knows it.
+    pub market: Option<MarketView>,
+    /// The household's plan, if its node plans for devices.
+    pub household: Option<api::Household>,
     /// What flows where in the home now, if its meters tell.
     pub flows: Option<Flows>,
     /// The language.
@@ -51,20 +58,27 @@ pub fn page(view: &View) -> Markup {
         &view.assets,
         &view.status.name,
         &html! {
-            header {
-                div {
-                    p.community { (view.status.name) }
-                    p.home { (fill(texts.home, &[&view.status.home])) }
-                }
-                a.language href=(format!("?lang={}", other(view.language).tag())) lang=(other(view.language).tag()) {
-                    (texts.other_language)
-                }
-            }
+            (header(view, texts))
             p #lost role="status" hidden { (texts.lost) }
             main { (main(view)) }
-            footer { p { (texts.explain) } }
+            footer {
+                p { (texts.explain) " " a href=(format!("/rules?lang={}", view.language.tag())) { (texts.rules_link) } }
+            }
         },
     )
+}
+
+fn header(view: &View, texts: &Texts) -> Markup {
+    let other = other(view.language).tag();
+    html! {
+        header {
+            div {
+                p.community { (view.status.name) }
+                p.home { (fill(texts.home, &[&view.status.home])) }
+            }
+            a.language href=(format!("?lang={other}")) lang=(other) { (texts.other_language) }
+        }
+    }
 }
 
 /// The part of the page that changes.
@@ -76,9 +90,23 @@ pub fn main(view: &View) -> Markup {
         (headline(view, texts))
         @if view.today.intervals_settled > 0 { (figures_row(view, texts)) }
         (charts(view, texts))
+        (market::section(view, texts))
+        (household::section(view, texts))
         @if let Some(latest) = &view.today.latest { (latest_interval(view, latest, texts)) }
         (state(view, texts))
     }
+}
+
+/// The rules of the market in plain words.
+#[must_use]
+pub fn rules(view: &View) -> Markup {
+    let texts = view.language.texts();
+    let body = html! {
+        (header(view, texts))
+        main data-still="" { (market::rules(view, texts)) }
+        footer { p { (texts.explain) } }
+    };
+    document(view.language, &view.assets, &view.status.name, &body)
 }
 
 /// The page for somebody without the link.
@@ -102,7 +130,7 @@ fn message(language: Language, assets: &str, title: &str, text: &str) -> Markup 
         "Commonwatt",
         &html! {
             header { p.community { "Commonwatt" } }
-            main { section.headline { h1 { (title) } p { (text) } } }
+            main data-still="" { section.headline { h1 { (title) } p { (text) } } }
         },
     )
 }
@@ -182,6 +210,9 @@ fn figures_row(view: &View, texts: &Texts) -> Markup {
                 div { dt { (texts.paid) } dd { (money(today.paid_n)) } }
                 div.saved { dt { (texts.saved) } dd { @if today.saved_n < 0 { "−" } (money(today.saved_n)) } }
             }
+            @if today.incentive_n != 0 {
+                p.small { (fill(texts.incentive, &[&money(today.incentive_n)])) }
+            }
             details #how-day {
                 summary { (texts.how_computed) }
                 h2.step { (texts.with_neighbours) }
@@ -231,6 +262,7 @@ const fn line_name(kind: LineKind, texts: &Texts) -> &'static str {
         LineKind::SoldToSupplier => texts.line_sold_supplier,
         LineKind::BoughtFromSupplier => texts.line_bought_supplier,
         LineKind::FeesToSupplier => texts.line_fees_supplier,
+        LineKind::Losses => texts.line_losses,
         LineKind::Correction => texts.line_correction,
     }
 }
@@ -329,12 +361,7 @@ fn state(view: &View, texts: &Texts) -> Markup {
                 div {
                     dt { (texts.account) }
                     dd {
-                        @if let Some((balance, claim)) = view.account {
-                            @if balance < 0 { "−" } (figures::money(balance, &status.currency))
-                            @if claim > 0 {
-                                span.small { (fill(texts.account_claim, &[&figures::money(claim, &status.currency)])) }
-                            }
-                        } @else { "--" }
+                        @if let Some(account) = &view.account { (balance(account, texts)) } @else { "--" }
                     }
                 }
                 div {
@@ -350,6 +377,21 @@ fn state(view: &View, texts: &Texts) -> Markup {
                     }
                 }
             }
+        }
+    }
+}
+
+/// What stands on the account, how long it lasts, and what is owed.
+fn balance(account: &Balance, texts: &Texts) -> Markup {
+    let money = |amount| figures::money(amount, &account.currency);
+    html! {
+        @if account.balance_n < 0 { "−" } (money(account.balance_n))
+        @if let Some(days) = account.days_left {
+            span.small { (fill(texts.account_lasts, &[&days.to_string()])) }
+        }
+        @if account.low { span.small role="status" { strong { (texts.account_low) } } }
+        @if account.claim_n > 0 {
+            span.small { (fill(texts.account_claim, &[&money(account.claim_n)])) }
         }
     }
 }

@@ -108,6 +108,8 @@ catalogue! {
     line_sold_supplier: "卖给供电公司", "Sold to the supplier";
     line_bought_supplier: "从供电公司买入", "Bought from the supplier";
     line_fees_supplier: "供电公司的电网费", "Grid fees, supplier";
+    line_losses: "线路损耗", "Losses of the lines";
+    incentive: "另有外部奖励 {0}，不在以上数字里。", "In addition {0} are due from outside for sharing; they are not in these figures.";
     line_correction: "更正", "Correction";
     energy_chart: "电量", "Energy";
     energy_chart_summary: "每个时段的电量（kWh）：卖出 {0}，买入 {1}。", "Energy per interval in kWh: sold {0}, bought {1}.";
@@ -123,6 +125,92 @@ catalogue! {
     price_neighbours: "邻居之间", "among neighbours";
     price_supplier_pays: "供电公司付", "supplier pays";
     per_kwh: "每千瓦时", "per kWh";
+    market_ahead: "未来 24 小时", "The next 24 hours";
+    market_chart_summary: "未来电价（含电网费）：从供电公司买 {0}，邻居之间 {1}，卖给供电公司 {2}。",
+        "Coming prices with grid fees: from the supplier {0}, among neighbours {1}, to the supplier {2}.";
+    market_sold: "已卖出 {0}，{1}，每千瓦时 {2}。", "Sold {0} for {1} at {2}.";
+    market_bought: "已买入 {0}，{1}，每千瓦时 {2}。", "Bought {0} for {1} at {2}.";
+    market_in_all: "（合计 {0}）", "{0} in all";
+    market_offer: "挂单卖出 {0}，{1}，不低于 {2}。", "Offers {0} for {1} at {2} or more.";
+    market_wanted: "挂单买入 {0}，{1}，不高于 {2}。", "Wants {0} for {1} at {2} or less.";
+    market_until: "{0} 前可以撤回。", "Can be taken back until {0}.";
+    market_pending: "正在记入账本。", "On its way to the ledger.";
+    market_more: "还有 {0} 项。", "And {0} more.";
+    market_nothing: "没有提前的交易。计量之后，邻居之间的电量会自动匹配。",
+        "Nothing traded ahead. What the meter shows is matched with your neighbours afterwards, by itself.";
+    market_off: "这个社区不做提前交易：计量之后，邻居之间的电量会自动匹配。",
+        "This community does not trade ahead: what the meters show is matched among neighbours afterwards, by itself.";
+    market_breach: "{0} 的用电或送电超过了电网运营方的上限，请检查大功率设备。",
+        "At {0} this home went over the grid operator's limit. Look at its large devices.";
+    plan_title: "我的计划", "My plan";
+    goal_save: "目标：省钱。", "Goal: save money.";
+    goal_green: "目标：多用邻里的阳光。", "Goal: stay green.";
+    goal_independent: "目标：尽量不依赖外部。", "Goal: stay independent.";
+    plan_nothing: "接下来两天没有要安排的设备用电。", "Nothing to be moved in the next two days.";
+    plan_car: "{0}–{1} 给汽车充电，{2}", "{0}–{1} charges the car, {2}";
+    plan_heat: "{0}–{1} 供热，{2}", "{0}–{1} heats, {2}";
+    plan_charge: "{0}–{1} 给电池充电，{2}", "{0}–{1} charges the battery, {2}";
+    plan_discharge: "{0}–{1} 电池放电，{2}", "{0}–{1} the battery gives {2}";
+    plan_local: "，预计其中 {0} 与邻居交换", ", of it {0} expected from or to neighbours";
+    plan_later: "以后", "later";
+    plan_saving: "两天里预计省 {0}。", "Expected to save {0} in two days.";
+    plan_forecast: "预测依据 {0} 天的记录。", "The forecast rests on {0} days.";
+    plan_load_error: "每小时误差：用电 ±{0}", "Off by, each hour: load ±{0}";
+    plan_sun_error: "，光伏 ±{0}", ", sun ±{0}";
+    plan_trial: "设备没有接入：这里只是打算，什么也不会动。", "The devices are not connected: this is only a plan, nothing is moved.";
+    plan_stopped: "本月提前交易出现亏损，已停到月底。", "Trading ahead has cost money this month and stays off until it ends.";
+    rules_link: "规则与限额", "Rules and limits";
+    rules_title: "规则与限额", "Rules and limits";
+    rules_price: "价格", "Prices";
+    rules_price_now: "{0} 起：供电公司收 {1}、付 {2}，每千瓦时，含电网费。",
+        "From {0}: the supplier charges {1} and pays {2} per kWh, grid fees included.";
+    rules_price_local: "本地的电 {0}，不含电网费。", "Local energy stands at {0} before grid fees.";
+    rules_share: "约定的本地发电份额 {0}%，电量的 {1}% 参加分享。", "Its agreed share of local generation is {0} %, and {1} % of its energy takes part.";
+    rules_part: "电量的 {0}% 参加分享。", "{0} % of its energy takes part in sharing.";
+    rules_caps: "没有第二个签名，电价不会低于 {0} 或高于 {1}。", "Without a second signature no price is below {0} or above {1}.";
+    rules_sharing_static: "本地发的电按约定的份额分给各户。", "Local generation is divided by the shares that were agreed on.";
+    rules_sharing_dynamic: "本地发的电按各户在这个时段的用电量分配。", "Local generation is divided by what each home uses in the interval.";
+    rules_sharing_incentive: "电费照常和供电公司结算；同时发电和用电的部分另有奖励，由外部支付。",
+        "Everybody settles with the supplier as ever; what is generated and used at the same time earns an incentive, paid from outside.";
+    rules_forward: "提前交易", "Trading ahead";
+    rules_posted: "截止时，挂单按供电公司买卖价的中间成交，近的先成交；一张挂单改变不了这个价格。",
+        "At the gate orders meet at the middle of the supplier's prices, nearest first. No order can move that price.";
+    rules_auction: "每个时段在截止时做一次密封竞价，同一节点的人都按同一价格成交。",
+        "Each interval has one sealed auction at its gate; everybody at a node trades at its one price.";
+    rules_window: "每个时段开始前 {0} 小时起接受挂单，开始前 {1} 分钟截止。", "Orders are taken from {0} hours before an interval until {1} minutes before it.";
+    rules_freeze: "截止前最后 {0} 分钟，挂单只能增加，不能撤回、减少或变差。", "In the last {0} minutes before the gate an order may only grow; it cannot be taken back, reduced or made worse.";
+    rules_minimum: "一张挂单至少 {0} Wh，一户在一个时段里要么买要么卖。", "An order is for at least {0} Wh, and a home buys or sells in one interval, not both.";
+    rules_quota: "每个时段最多 {0} 张挂单、{1} 次更改，每小时最多 {2} 条记录。", "At most {0} open orders and {1} changes an interval, {2} entries an hour.";
+    rules_band: "限价在供电公司付的价和收的价之间（含电网费），所以只要按约定交付，就不会比供电公司差。",
+        "A limit lies between what the supplier pays and charges this home, so a trade that is kept is never worse than the supplier.";
+    rules_envelope: "电网运营方没有另行公布时，提前交易最多使用每段线路容量的 {0}%。", "Where the grid operator published nothing else, trading ahead uses at most {0} % of what a line carries.";
+    rules_home: "这一户", "This home";
+    rules_connection: "每个时段最多从电网取 {0}，送入 {1}。", "In one interval its connection takes at most {0} and gives at most {1}.";
+    rules_capped: "未来 24 小时里有 {0} 个时段，电网运营方把上限调低了。", "In {0} intervals of the next 24 hours the grid operator set a lower limit.";
+    rules_account: "账户 {0}，为挂单和已成交的部分保留 {1}，可用 {2}。", "On its account are {0}; {1} are held back for orders and trades, {2} are free.";
+    rules_prepaid: "先存后用：账户不会低于零，邻居的账一定付得出。", "Paid in beforehand: no account falls below zero, so every neighbour is paid.";
+    rules_statement: "按月结算，账户最多可以低于零 {0}。", "Settled by the month; the account may go below zero by {0}.";
+    rules_settlement: "结算", "Settlement";
+    rules_due: "每个时段 {0} 分钟，结束 {1}后结算。", "An interval lasts {0} minutes and is settled {1} after its end.";
+    hours: "{0} 小时", "{0} hours";
+    minutes: "{0} 分钟", "{0} minutes";
+    rules_readings_node: "以各户自己的电表读数为准，读数由节点签名。", "What counts are the readings of each home's own meter, signed by its node.";
+    rules_readings_operator: "以计量运营方的读数为准；在那之前，自己的读数给出临时结果。", "What counts are the metering operator's readings; until they come, the home's own give a provisional result.";
+    rules_leg_ledger: "供电公司的部分也在账本上支付。", "The supplier's part is paid on the ledger too.";
+    rules_leg_outside: "供电公司的部分按各户自己的合同支付，这里只显示。", "The supplier's part is paid by each home's own contract and only shown here.";
+    rules_losses_recorded: "线路损耗只记录，没有人为它付钱。", "What gets lost in the lines is recorded; nobody here pays for it.";
+    rules_losses_shared: "线路损耗按用电量由大家分担。", "What gets lost in the lines is shared by what each home takes.";
+    rules_way: "到电网的路程", "The way to the grid";
+    rules_way_none: "这一户直接接在公共电网上，没有路程费。", "This home is connected at the public grid itself: there are no fees for the way.";
+    rules_edge: "线路", "Line";
+    rules_fee_up: "送出费", "Fee, giving";
+    rules_fee_down: "取用费", "Fee, taking";
+    rules_limit_up: "送出上限", "Limit, giving";
+    rules_limit_down: "取用上限", "Limit, taking";
+    unlimited: "不限", "none";
+    rules_privacy: "谁能看到什么", "Who sees what";
+    rules_privacy_text: "别人的挂单是密封的，你的也是。社区的总数从五户起才显示，而且没有一户占得太多；竞价的价格要有三户买、三户卖才显示。",
+        "Orders of others are sealed, and so are yours. Totals of the community are shown from five homes up and where none has too large a part; the price of an auction only with three who bought and three who sold.";
     as_table: "数字表格", "Figures as a table";
     interval: "时段", "Interval";
     result: "结果", "Result";
@@ -165,6 +253,8 @@ catalogue! {
     assurance_3: "变压器总表和另一项独立证据相符", "the transformer's meter and one more independent finding agree";
     assurance_4: "所有证据至少连续 30 天相符", "all evidence has agreed for at least 30 days";
     account: "账户余额", "Account";
+    account_lasts: "按最近的用电大约够 {0} 天", "Days left at recent use: {0}";
+    account_low: "余额不足三天用电，请尽快存入", "Less than three days are left: time for a deposit";
     account_claim: "欠供电公司 {0}", "Owed to the supplier: {0}";
     ledger: "账本", "Ledger";
     block: "区块 {0}", "Block {0}";

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use energy::{HomeId, Mtu, Timestamp};
+use ledger::{Genesis, Ledger};
 use reqwest::{Client, RequestBuilder, Response, redirect};
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
@@ -12,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::http::{About, HttpState, Language, Live, Role, TokenHash, serve};
+use crate::store::fixture::genesis;
 
 /// The token of the node.
 pub const TOKEN: &str = "4f1c9d0e7ab2";
@@ -130,7 +132,9 @@ impl Node {
             root_meter: None,
             next_number: 4,
             next_operator_number: 9,
+            next_treasurer_number: 6,
         }));
+        live.set_ledger(Ledger::genesis(&street_of("h001")).unwrap());
         live.set_role(Role { delegate: true, delegates: 7, syncing: false });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -141,6 +145,8 @@ impl Node {
             home: HomeId::new("h001").unwrap(),
             token: TokenHash::of(TOKEN),
             submit: Some(submit),
+            desk: None,
+            household: None,
             language: Language::Chinese,
             hosts: vec!["commonwatt.local".to_owned()],
             utc_offset_minutes: 0,
@@ -184,6 +190,15 @@ impl Node {
     }
 }
 
+/// A community whose first home has this id.
+fn street_of(home: &str) -> Genesis {
+    let mut genesis = genesis();
+    let home = HomeId::new(home).unwrap();
+    genesis.members[0].admission.home = home.clone();
+    genesis.delegates[0].home = home;
+    genesis
+}
+
 /// Creates the database with `homes` settled homes and the given settlements, one reading each.
 pub fn fill(path: &std::path::Path, homes: u32, settlements: &[Settled]) {
     let db = Connection::open(path).unwrap();
@@ -221,8 +236,8 @@ fn settle(db: &Connection, it: &Settled) {
     db.execute(
         "INSERT INTO settlement (home, interval_ms, kind, height, leaf, import_wh, export_wh, forward_wh, \
          forward_amount_n, sold_wh, bought_wh, local_amount_n, supplier_import_wh, supplier_export_wh, \
-         supplier_amount_n, amount_n, baseline_n, claim_n, quality, quantum_wh) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, 0, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, 0, 'good', 10)",
+         supplier_amount_n, amount_n, baseline_n, claim_n, loss_n, incentive_n, quality, quantum_wh) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, 0, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, 0, 0, 0, 'good', 10)",
         params![
             it.home,
             it.interval_ms,
