@@ -20,7 +20,7 @@ mod limits;
 mod stop_loss;
 
 use energy::{Interval, Money, Price, Timestamp, WattHours};
-use market::Side;
+use market::{CHANGES_MAX, FREEZE_MS, GATE_LEAD_MS, OPENS_MS, ORDER_MIN, Side};
 
 use crate::home::{Ahead, Devices, Plan, Prices, Standing, Step, Wishes};
 use limits::{buy_limit, sell_limit};
@@ -29,18 +29,8 @@ pub use stop_loss::{Month, StopLoss, without_position};
 
 const _: () = assert!(OFFER_AHEAD_MS <= OPENS_MS, "the agent places no order before the market takes it");
 
-/// Gate closure before the start of an interval, ms (rule of the market).
-pub const GATE_LEAD_MS: u64 = 300_000;
-/// No cancel or reduction this long before the gate, ms (rule of the market).
-pub const FREEZE_MS: u64 = 300_000;
-/// The market takes orders from this long before the start, ms.
-pub const OPENS_MS: u64 = 172_800_000;
-/// The agent places them from this long before the start, ms.
+/// The agent places orders from this long before the start of their interval, ms.
 pub const OFFER_AHEAD_MS: u64 = 7_200_000;
-/// The least energy of an order (rule of the market).
-pub const ORDER_MIN: WattHours = WattHours::new(100);
-/// Replacements and cancels that the market takes from one member for one interval.
-pub const CHANGES_MAX: u8 = 8;
 /// A price that moved by less is not worth a replacement: half a hundredth of the currency per kWh.
 const MATERIAL_PRICE: u64 = 5_000;
 /// A quantity that moved by less than this, or less than a tenth, is not either.

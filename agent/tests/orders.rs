@@ -1,11 +1,11 @@
 //! Orders: only what the home controls, at limits that follow from the plan, inside the rules of the book.
 
 use agent::{
-    Account, Action, Ahead, Band, Battery, Charger, Desk, Devices, FREEZE_MS, GATE_LEAD_MS, Heat,
-    OFFER_AHEAD_MS, ORDER_MIN, OpenOffer, Plan, Prices, Session, Standing, Step, Wishes, offers,
+    Account, Action, Ahead, Band, Battery, Charger, Desk, Devices, Heat, OFFER_AHEAD_MS, OpenOffer, Plan,
+    Prices, Session, Standing, Step, Wishes, offers,
 };
 use energy::{Interval, Money, Mtu, Price, Timestamp, WattHours};
-use market::Side;
+use market::{FREEZE_MS, GATE_LEAD_MS, ORDER_MIN, Side};
 use proptest::prelude::*;
 
 const FIRST: Interval = Interval::from_index(1_000_000, Mtu::Min15);

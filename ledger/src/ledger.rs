@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use energy::{Balance, HomeId, Interval, Money, NodeId, Price, Timestamp};
-use market::{Account, Network, Position};
+use market::{Account, CHANGES_MAX, Network, Position};
 
-use crate::apply::{CHANGES_MAX, Step, gate_of};
+use crate::apply::{Step, gate_of};
 use crate::assurance::{Assurance, AssuranceStatement, MeterAssurance};
 use crate::block::{BLOCK_BYTES_MAX, BLOCK_ENTRIES_MAX, Block, BlockId, DelegateSet, Header, RULE_VERSION};
 use crate::codec::{Decode, Encode, Reader};

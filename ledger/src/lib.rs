@@ -46,7 +46,6 @@ mod trade;
 pub mod tree;
 mod view;
 
-pub use apply::{CHANGES_MAX, ENTRIES_PER_HOUR, FREEZE_MS, GATE_LEAD_MS, OPENS_MS, ORDER_MIN};
 pub use assurance::{
     ASSURANCES_MAX, Assurance, AssuranceStatement, EvidenceState, FULL_DAYS, Finding, INVERTER_PERMILLE_MAX,
     LEVEL_MAX, MeterAssurance, MeterEvidence, PEAK_W_MAX, PvDeclaration, SILENT_DAYS, Stated, VOLTAGE_DV_MAX,

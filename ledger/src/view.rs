@@ -4,9 +4,9 @@
 //! anonymity rule.
 
 use energy::{Balance, HomeId, Interval, Money, Timestamp, WattHours};
-use market::{Account, Position, Side};
+use market::{Account, ENTRIES_PER_HOUR, FREEZE_MS, OPENS_MS, Position, Side};
 
-use crate::apply::{ENTRIES_PER_HOUR, FREEZE_MS, OPENS_MS, gate_of};
+use crate::apply::gate_of;
 use crate::crypto::PublicKey;
 use crate::genesis::Forward;
 use crate::ledger::Ledger;

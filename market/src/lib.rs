@@ -33,6 +33,7 @@ mod error;
 mod forward;
 mod matching;
 mod network;
+mod order_rules;
 mod pool;
 mod ration;
 mod settlement;
@@ -44,6 +45,7 @@ pub use error::{ENERGY_MAX, MarketError, PRICE_MAX};
 pub use forward::{ForwardMatch, match_forward};
 pub use matching::{HomeMatch, MatchHome, Matching, Tariff, match_neighbours};
 pub use network::{NODES_MAX, Network, NetworkError, NodeIndex, NodeSpec};
+pub use order_rules::{CHANGES_MAX, ENTRIES_PER_HOUR, FREEZE_MS, GATE_LEAD_MS, OPENS_MS, ORDER_MIN};
 pub use settlement::{
     Account, HomeSettlement, Metered, Position, Posting, PostingKind, SettleHome, Settlement, SupplierLeg,
     losses, settle, settle_correction, settle_late,

@@ -352,7 +352,7 @@ async fn a_contract_is_the_word_of_member_and_operator_whoever_begins() {
         .call("community countersign contract.txt --sign-also treasurer.key --config node.toml")
         .await
         .with(78)
-        .saying(&["does not hold the key of this community's operator"]);
+        .saying(&["holds no key of this community's operator"]);
     street
         .call("community countersign contract.txt --sign-also operator.key --config node.toml")
         .await

@@ -9,14 +9,12 @@ use agent::{
 };
 use energy::{Mtu, WattHours};
 use ledger::{EntryId, Hash32, HomeOutcome, TariffPoint};
-use market::{Position, Tariff};
+use market::{ENTRIES_PER_HOUR, Position, Tariff};
 
 use crate::brain::{Brain, Decision, ForecastErrors, Lived, Moment, Place, Wish};
 
 /// Recorded time is local time.
 const LOCAL: LocalTime = LocalTime { east_s: 0, change: None };
-/// Orders and cancels that a member may sign in an hour: the ledger's quota.
-const ENTRIES_PER_HOUR: u32 = 64;
 /// An hour, ms.
 const HOUR_MS: u64 = 3_600_000;
 

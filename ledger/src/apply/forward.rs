@@ -1,24 +1,13 @@
 //! Forward orders: taken against reserves, replaced, taken back. What their gate makes of them is in [`super::gate`].
 
 use energy::{Balance, HomeId, Interval, Money, Price, Timestamp, WattHours};
-use market::{Account, NodeIndex, Side};
+use market::{Account, CHANGES_MAX, FREEZE_MS, GATE_LEAD_MS, NodeIndex, OPENS_MS, ORDER_MIN, Side};
 
 use super::{Step, by};
 use crate::entry::{ConnectionSize, EntryId, Order, TariffPoint, VerifiedEntry};
 use crate::error::EntryError;
 use crate::genesis::Forward;
 use crate::state::{Member, OPEN_ORDERS_MAX, OpenOrder, State};
-
-/// A gate closes this long before its interval starts, ms.
-pub const GATE_LEAD_MS: u64 = 300_000;
-/// Orders are taken from this long before the start of their interval, ms.
-pub const OPENS_MS: u64 = 172_800_000;
-/// No order is made smaller or worse this long before its gate, ms.
-pub const FREEZE_MS: u64 = 300_000;
-/// The least energy of an order.
-pub const ORDER_MIN: WattHours = WattHours::new(100);
-/// Replacements and cancels of one member for one interval, at the most.
-pub const CHANGES_MAX: u8 = 8;
 
 impl Step {
     pub(super) fn order(

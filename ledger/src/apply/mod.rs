@@ -14,7 +14,7 @@ mod operator;
 mod reading;
 
 use energy::{HomeId, Interval, Money, Timestamp};
-use market::{Account, Posting, PostingKind};
+use market::{Account, ENTRIES_PER_HOUR, Posting, PostingKind};
 
 use crate::assurance::AssuranceStatement;
 use crate::crypto::PublicKey;
@@ -26,10 +26,7 @@ use crate::settle::OUTCOMES_MAX;
 use crate::state::{Member, State};
 
 pub(crate) use forward::gate_of;
-pub use forward::{CHANGES_MAX, FREEZE_MS, GATE_LEAD_MS, OPENS_MS, ORDER_MIN};
 
-/// Orders and other entries one member may sign in an hour; readings are bounded by time itself.
-pub const ENTRIES_PER_HOUR: u32 = 64;
 const HOUR_MS: u64 = 3_600_000;
 
 /// A state that is being moved on, and what came of it.

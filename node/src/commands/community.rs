@@ -3,6 +3,7 @@
 use clap::Subcommand;
 
 use super::CommandError;
+use super::hand_in::CountersignArgs;
 use crate::cli::{Exit, Output};
 
 pub mod agree;
@@ -26,7 +27,8 @@ pub enum CommunityCommand {
     /// Takes a home out of the community; member and operator sign.
     Leave(agree::LeaveArgs),
     /// Adds a signature to a contract, participation or departure that somebody else began, and hands it in.
-    Countersign(agree::CountersignArgs),
+    #[command(after_help = agree::COUNTERSIGN_EXAMPLES)]
+    Countersign(CountersignArgs),
     /// What the metering operator metered.
     #[command(subcommand)]
     Readings(readings::ReadingsCommand),

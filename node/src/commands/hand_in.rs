@@ -76,6 +76,72 @@ impl Outcome {
     }
 }
 
+/// A signature on what somebody else began.
+#[derive(Debug, Clone, Args)]
+pub struct CountersignArgs {
+    /// The file that --sign-only wrote.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Only prints what it says.
+    #[arg(long, conflicts_with_all = ["as_member", "sign_also", "sign_only"])]
+    pub show: bool,
+    /// Signs with the member key of the node that --config names.
+    #[arg(long, requires = "config")]
+    pub as_member: bool,
+    /// Key file of a role that must sign; repeat it for more.
+    #[arg(long, value_name = "FILE")]
+    pub sign_also: Vec<PathBuf>,
+    /// Writes the entry into a new file for one more signature, and hands in nothing.
+    #[arg(long, value_name = "FILE")]
+    pub sign_only: Option<PathBuf>,
+    /// The node.
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+impl CountersignArgs {
+    /// The one entry of the file, which must be of one of `kinds`. Unless it is only shown, somebody must sign.
+    pub(super) fn entry(&self, kinds: &[&str]) -> Result<SignedEntry, CommandError> {
+        let mut entries = read(&self.file, kinds)?;
+        let (Some(signed), true) = (entries.pop(), entries.is_empty()) else {
+            return Err(CommandError::config(format!("{} holds more than one entry", self.file.display())));
+        };
+        if !self.show && !self.as_member && self.sign_also.is_empty() {
+            return Err(usage("--as-member or --sign-also KEY says who signs; --show only prints the file"));
+        }
+        Ok(signed)
+    }
+
+    /// Adds the signatures asked for, each of one of `roles` or of the member whom the entry is about, and writes or hands
+    /// it in.
+    pub(super) async fn finish(
+        &self,
+        signed: SignedEntry,
+        roles: &[Role],
+        genesis: &Genesis,
+    ) -> Result<(SignedEntry, Outcome), CommandError> {
+        let chain = genesis.chain();
+        let mut signed = with_roles(signed, &self.sign_also, roles, &chain)?;
+        if let (true, Some(config)) = (self.as_member, &self.node.config) {
+            let key = member_key(config, signed.unchecked().body.home())?;
+            signed = signed.countersign(&chain, &key);
+        }
+        let outcome =
+            self.node.end(genesis, std::slice::from_ref(&signed), self.sign_only.as_deref()).await?;
+        Ok((signed, outcome))
+    }
+}
+
+/// Says who must sign next what was written to a file, if it was. `command` adds a signature.
+pub(super) fn note_next(sign_only: Option<&Path>, command: &str) {
+    if let Some(path) = sign_only {
+        let shown = path.display();
+        super::out::note(&format!(
+            "{shown} is written; whoever must sign too: commonwatt {command} {shown} …"
+        ));
+    }
+}
+
 /// Somebody who answers for the community.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Role {

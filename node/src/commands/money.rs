@@ -8,7 +8,7 @@ use ledger::{Body, Genesis, SignedEntry, TEXT_MAX};
 use serde_json::{Value, json};
 
 use super::bill::stored;
-use super::hand_in::{self, NodeArgs, Outcome, Roles, usage};
+use super::hand_in::{self, CountersignArgs, NodeArgs, Outcome, Role, Roles, usage};
 use super::{CommandError, out, status};
 use crate::bill::figures;
 use crate::bill::items::Nano;
@@ -35,7 +35,7 @@ pub enum MoneyCommand {
     /// Says what stands on the community's bank account; treasurer and auditor sign.
     Attest(AttestArgs),
     /// Adds a signature to a deposit, withdrawal or attestation that somebody else began, and hands it in.
-    Countersign(CountersignArgs),
+    Countersign(CountersignMoneyArgs),
     /// Lists what homes owe the supplier, and the supplier homes and network.
     Claims(accounts::LedgerArgs),
     /// Lists every account, how long each lasts, and what the bank must hold.
@@ -162,28 +162,13 @@ Examples:
   commonwatt money countersign payout.txt --as-member --config /var/lib/commonwatt/commonwatt.toml
   commonwatt money countersign deposit.txt --sign-also auditor.key --config commonwatt.toml
   commonwatt money countersign payout.txt --sign-also auditor.key --sign-only payout-2.txt --config commonwatt.toml")]
-pub struct CountersignArgs {
-    /// The file that --sign-only wrote.
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-    /// Only prints what it says.
-    #[arg(long, conflicts_with_all = ["as_member", "sign_also", "sign_only"])]
-    pub show: bool,
-    /// Signs with the member key of the node that --config names.
-    #[arg(long, requires = "config")]
-    pub as_member: bool,
-    /// Key file of a role that must sign; repeat it for more.
-    #[arg(long, value_name = "FILE")]
-    pub sign_also: Vec<PathBuf>,
-    /// Writes the entry into a new file for one more signature, and hands in nothing.
-    #[arg(long, value_name = "FILE")]
-    pub sign_only: Option<PathBuf>,
+pub struct CountersignMoneyArgs {
+    /// Who signs what.
+    #[command(flatten)]
+    pub countersign: CountersignArgs,
     /// Books it although account, amount and reference are booked already.
     #[arg(long)]
     pub again: bool,
-    /// The node.
-    #[command(flatten)]
-    pub node: NodeArgs,
 }
 
 /// Does what the command line says.
@@ -316,49 +301,34 @@ impl SigningArgs {
         let node = self.node.reach(genesis).await?;
         let number = node.member.next_treasurer_number;
         let signed = hand_in::sign(body, number, &genesis.chain(), &key)?;
-        let signed = with_roles(signed, &self.sign_also, genesis)?;
+        let signed = hand_in::with_roles(signed, &self.sign_also, &money_roles(genesis), &genesis.chain())?;
         let outcome = node.end(std::slice::from_ref(&signed), self.sign_only.as_deref()).await?;
         Ok(ended(&signed, self.sign_only.as_deref(), outcome, output))
     }
 }
 
-async fn countersign(args: &CountersignArgs, output: Output) -> Result<Exit, CommandError> {
-    let mut entries = hand_in::read(&args.file, &KINDS)?;
-    let (Some(signed), true) = (entries.pop(), entries.is_empty()) else {
-        return Err(CommandError::config(format!("{} holds more than one entry", args.file.display())));
-    };
-    if args.show {
+async fn countersign(args: &CountersignMoneyArgs, output: Output) -> Result<Exit, CommandError> {
+    let CountersignMoneyArgs { countersign, again } = args;
+    let signed = countersign.entry(&KINDS)?;
+    if countersign.show {
         print(&signed, Outcome::Kept, output);
         return Ok(Exit::Ok);
     }
-    if !args.as_member && args.sign_also.is_empty() {
-        return Err(usage("--as-member or --sign-also KEY says who signs; --show only prints the file"));
-    }
-    let genesis = args.node.genesis()?;
-    only_once(&signed.unchecked().body, args.again, &args.node, &genesis)?;
-    let mut signed = with_roles(signed, &args.sign_also, &genesis)?;
-    if let (true, Some(path)) = (args.as_member, &args.node.config) {
-        // Only the member whose money it is agrees to it.
-        let key = hand_in::member_key(path, signed.unchecked().body.home())?;
-        signed = signed.countersign(&genesis.chain(), &key);
-    }
-    let outcome = args.node.end(&genesis, std::slice::from_ref(&signed), args.sign_only.as_deref()).await?;
-    Ok(ended(&signed, args.sign_only.as_deref(), outcome, output))
+    let genesis = countersign.node.genesis()?;
+    only_once(&signed.unchecked().body, *again, &countersign.node, &genesis)?;
+    let (signed, outcome) = countersign.finish(signed, &money_roles(&genesis), &genesis).await?;
+    Ok(ended(&signed, countersign.sign_only.as_deref(), outcome, output))
 }
 
-fn with_roles(signed: SignedEntry, keys: &[PathBuf], genesis: &Genesis) -> Result<SignedEntry, CommandError> {
+/// Who may sign beside the treasurer who begins.
+fn money_roles(genesis: &Genesis) -> [Role; 3] {
     let Roles { operator, treasurer, auditor, .. } = Roles::of(genesis);
-    hand_in::with_roles(signed, keys, &[operator, treasurer, auditor], &genesis.chain())
+    [operator, treasurer, auditor]
 }
 
 fn ended(signed: &SignedEntry, sign_only: Option<&Path>, outcome: Outcome, output: Output) -> Exit {
     print(signed, outcome, output);
-    if let Some(path) = sign_only {
-        let shown = path.display();
-        out::note(&format!(
-            "{shown} is written; whoever must sign too: commonwatt money countersign {shown} …"
-        ));
-    }
+    hand_in::note_next(sign_only, "money countersign");
     Exit::Ok
 }
 

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use agent::GATE_LEAD_MS;
 use anyhow::bail;
 use energy::{Interval, Timestamp};
 use ledger::Forward;
+use market::GATE_LEAD_MS;
 
 use super::interrupt::Interrupt;
 use super::street::Street;

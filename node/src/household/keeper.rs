@@ -1,5 +1,6 @@
 //! The loop: one turn an interval.
 
+use market::ENTRIES_PER_HOUR;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -18,7 +19,7 @@ use tokio::task::JoinHandle;
 
 use super::device::{Channel, Counted, Device, DeviceState};
 use super::memory::{self, Records};
-use super::outlook::{ENTRIES_PER_HOUR, Outlook, terms_at};
+use super::outlook::{Outlook, terms_at};
 use super::plant::{Plant, SharedPlant, Simulated, lock};
 use crate::clock::Clock;
 use crate::config::Config;

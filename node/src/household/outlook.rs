@@ -2,16 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use agent::{Account, Band, CHANGES_MAX, Connection, HORIZON, OpenOffer, Terms};
+use agent::{Account, Band, Connection, HORIZON, OpenOffer, Terms};
 use api::AGENT_PREFIX;
 use energy::{HomeId, Interval, Money, Price};
 use ledger::{Forward, Ledger};
-use market::{Account as Holder, NodeIndex, NodeSpec, Tariff};
+use market::{Account as Holder, CHANGES_MAX, ENTRIES_PER_HOUR, NodeIndex, NodeSpec, Tariff};
 
 use crate::store::orders::{KeptOrder, OrderBody, OrderFate};
 
-/// Orders and cancels that a member may sign in an hour: the ledger's quota.
-pub const ENTRIES_PER_HOUR: u32 = 64;
 /// An hour, ms.
 const HOUR_MS: u64 = 3_600_000;
 

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::when::{ZoneArgs, starting_arg};
 use crate::cli::{Exit, Output};
-use crate::commands::hand_in::{self, Author, NodeArgs, Outcome, Reached, Roles, usage};
+use crate::commands::hand_in::{self, Author, CountersignArgs, NodeArgs, Outcome, Reached, Roles, usage};
 use crate::commands::market::args::price;
 use crate::commands::{CommandError, out};
 use crate::identity::fresh_salt;
@@ -126,33 +126,12 @@ pub struct LeaveArgs {
     pub signers: SignersArgs,
 }
 
-/// A signature on what somebody else began.
-#[derive(Debug, Clone, Args)]
-#[command(after_help = "\
+/// Examples of adding a signature.
+pub const COUNTERSIGN_EXAMPLES: &str = "\
 Examples:
   commonwatt community countersign contract.txt --show
   commonwatt community countersign contract.txt --sign-also operator.key --config commonwatt.toml
-  commonwatt community countersign back.txt --as-member --config /var/lib/commonwatt/commonwatt.toml")]
-pub struct CountersignArgs {
-    /// The file that --sign-only wrote.
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-    /// Only prints what it says.
-    #[arg(long, conflicts_with_all = ["as_member", "sign_also", "sign_only"])]
-    pub show: bool,
-    /// Signs with the member key of the node that --config names.
-    #[arg(long, requires = "config")]
-    pub as_member: bool,
-    /// Key file of the operator.
-    #[arg(long, value_name = "FILE")]
-    pub sign_also: Option<PathBuf>,
-    /// Writes the entry into a new file for one more signature, and hands in nothing.
-    #[arg(long, value_name = "FILE")]
-    pub sign_only: Option<PathBuf>,
-    /// The node.
-    #[command(flatten)]
-    pub node: NodeArgs,
-}
+  commonwatt community countersign back.txt --as-member --config /var/lib/commonwatt/commonwatt.toml";
 
 /// Registers, changes or ends a home's own supply contract.
 pub(super) async fn contract(args: &ContractArgs, output: Output) -> Result<Exit, CommandError> {
@@ -299,39 +278,19 @@ fn signer(
 
 /// Adds a signature.
 pub(super) async fn countersign(args: &CountersignArgs, output: Output) -> Result<Exit, CommandError> {
-    let mut entries = hand_in::read(&args.file, &KINDS)?;
-    let (Some(mut signed), true) = (entries.pop(), entries.is_empty()) else {
-        return Err(CommandError::config(format!("{} holds more than one entry", args.file.display())));
-    };
+    let signed = args.entry(&KINDS)?;
     if args.show {
         print(&signed, Outcome::Kept, output);
         return Ok(Exit::Ok);
     }
-    if !args.as_member && args.sign_also.is_none() {
-        return Err(usage("--as-member or --sign-also KEY says who signs; --show only prints the file"));
-    }
     let genesis = args.node.genesis()?;
-    let chain = genesis.chain();
-    if let Some(path) = &args.sign_also {
-        let key = hand_in::role_key(path, &Roles::of(&genesis).operator)?;
-        signed = signed.countersign(&chain, &key);
-    }
-    if let (true, Some(config)) = (args.as_member, &args.node.config) {
-        let key = hand_in::member_key(config, signed.unchecked().body.home())?;
-        signed = signed.countersign(&chain, &key);
-    }
-    let outcome = args.node.end(&genesis, std::slice::from_ref(&signed), args.sign_only.as_deref()).await?;
+    let (signed, outcome) = args.finish(signed, &[Roles::of(&genesis).operator], &genesis).await?;
     Ok(ended(&signed, args.sign_only.as_deref(), outcome, output))
 }
 
 fn ended(signed: &SignedEntry, sign_only: Option<&Path>, outcome: Outcome, output: Output) -> Exit {
     print(signed, outcome, output);
-    if let Some(path) = sign_only {
-        let shown = path.display();
-        out::note(&format!(
-            "{shown} is written; whoever must sign too: commonwatt community countersign {shown} …"
-        ));
-    }
+    hand_in::note_next(sign_only, "community countersign");
     Exit::Ok
 }
 

@@ -1,12 +1,13 @@
 //! `commonwatt community limits`: what the operator lets trading send over edges, and connections carry.
 
+use market::GATE_LEAD_MS;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use energy::{Interval, Mtu, Timestamp, WattHours};
 use ledger::{
-    Body, ConnectionSize, EnvelopePoint, Forward, GATE_LEAD_MS, Genesis, INTERVAL_ENERGY_MAX, Ledger,
-    SignedEntry, TARIFF_POINTS_MAX,
+    Body, ConnectionSize, EnvelopePoint, Forward, Genesis, INTERVAL_ENERGY_MAX, Ledger, SignedEntry,
+    TARIFF_POINTS_MAX,
 };
 use serde_json::{Value, json};
 

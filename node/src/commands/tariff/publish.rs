@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use energy::{Interval, NodeId, Price, Timestamp};
 use ledger::{
-    Body, FeePoint, Forward, GATE_LEAD_MS, Genesis, PRICE_LIMIT, SignedEntry, TARIFF_NOTICE_MS,
-    TARIFF_POINTS_MAX, TariffPoint,
+    Body, FeePoint, Forward, Genesis, PRICE_LIMIT, SignedEntry, TARIFF_NOTICE_MS, TARIFF_POINTS_MAX,
+    TariffPoint,
 };
+use market::GATE_LEAD_MS;
 use serde_json::{Value, json};
 
 use super::{DaysArgs, points};

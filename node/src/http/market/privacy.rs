@@ -107,7 +107,7 @@ impl DepthCache {
         };
         let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Gates that have closed are not asked about any more.
-        shown.retain(|of, _| of.start() >= now.minus_ms(ledger::GATE_LEAD_MS));
+        shown.retain(|of, _| of.start() >= now.minus_ms(market::GATE_LEAD_MS));
         let nothing = || [Shown::nothing(now), Shown::nothing(now)];
         let [bought, sold] = shown.entry(interval).or_insert_with(nothing);
         let buy = bought.renew(side(buys), asker, now);

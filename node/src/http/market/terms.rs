@@ -2,11 +2,11 @@
 
 use api::{Edge, ForwardMode, IntervalTerms, MarketRules, OrderTerms, SCHEMA_VERSION, SettlementTerms, Time};
 use energy::{HomeId, Interval, Price, midpoint_floor};
-use ledger::{
-    CHANGES_MAX, ENTRIES_PER_HOUR, FREEZE_MS, Forward, GATE_LEAD_MS, Genesis, Ledger, Member, MoneyMode,
-    OPEN_ORDERS_MAX, OPENS_MS, ORDER_MIN, OrderWindow, ReadingSource,
+use ledger::{Forward, Genesis, Ledger, Member, MoneyMode, OPEN_ORDERS_MAX, OrderWindow, ReadingSource};
+use market::{
+    Account, CHANGES_MAX, Division, ENTRIES_PER_HOUR, FREEZE_MS, GATE_LEAD_MS, Losses, NodeSpec, OPENS_MS,
+    ORDER_MIN, Sharing, SupplierLeg, Unused,
 };
-use market::{Account, Division, Losses, NodeSpec, Sharing, SupplierLeg, Unused};
 
 use super::Present;
 use crate::http::day::OutOfRange;
