@@ -198,9 +198,10 @@ impl Kind {
 /// Load and sun never are what was expected. So the battery is told which way the connection may go: where the plan takes
 /// nothing from outside it serves what the home needs beyond expectation, where the plan gives nothing away it takes what
 /// is left over beyond expectation, and where the connection was to stand still it follows the home's own meter, as it does when
-/// left to itself. An inverter that is to generate less is told how much may be given away.
+/// left to itself. An inverter that is to generate less is told how much may be given away; so it is where the operator caps what
+/// the connection gives (`export_cap`), since more sun may come than was expected.
 #[must_use]
-pub fn controls(step: &Step, devices: &Devices, mtu: Mtu) -> Vec<Control> {
+pub fn controls(step: &Step, devices: &Devices, mtu: Mtu, export_cap: Option<WattHours>) -> Vec<Control> {
     let watts = |energy: WattHours| {
         u32::try_from(energy.get().saturating_mul(60) / u64::from(mtu.minutes())).unwrap_or(u32::MAX)
     };
@@ -212,11 +213,10 @@ pub fn controls(step: &Step, devices: &Devices, mtu: Mtu) -> Vec<Control> {
         (false, false, _) => Control::DischargeAtMost(discharge),
         (false, true, false) => Control::DischargeAtLeast(discharge),
     };
-    let inverter = if step.curtailed.is_zero() {
-        Control::Release(Kind::Inverter)
-    } else {
-        Control::ExportLimit(watts(step.export))
-    };
+    let planned = (!step.curtailed.is_zero()).then_some(step.export);
+    let inverter = planned.into_iter().chain(export_cap).min();
+    let inverter =
+        inverter.map_or(Control::Release(Kind::Inverter), |most| Control::ExportLimit(watts(most)));
     let mut all = Vec::new();
     all.extend(devices.battery.map(|_| battery));
     all.extend(devices.charger.map(|_| Control::Vehicle(watts(step.vehicle))));
@@ -404,13 +404,21 @@ mod tests {
         };
         let expected =
             [Control::DischargeAtLeast(2_000), Control::Vehicle(11_000), Control::ExportLimit(160)];
-        assert_eq!(controls(&step, &devices, Mtu::Min15), expected);
+        assert_eq!(controls(&step, &devices, Mtu::Min15, None), expected);
         let still = [Kind::Battery, Kind::Inverter].map(Control::Release);
         assert_eq!(
-            controls(&Step::default(), &devices, Mtu::Min15),
+            controls(&Step::default(), &devices, Mtu::Min15, None),
             [still[0], Control::Vehicle(0), still[1]],
         );
-        assert_eq!(controls(&step, &Devices::default(), Mtu::Min15), []);
+        assert_eq!(controls(&step, &Devices::default(), Mtu::Min15, None), []);
+        let inverter = |step, cap| controls(step, &devices, Mtu::Min15, Some(wh(cap)))[2];
+        assert_eq!(inverter(&step, 30), Control::ExportLimit(120), "never beyond the operator's cap");
+        assert_eq!(inverter(&step, 70), Control::ExportLimit(160));
+        assert_eq!(
+            inverter(&Step::default(), 70),
+            Control::ExportLimit(280),
+            "more sun may come than expected"
+        );
     }
 
     #[test]
@@ -428,7 +436,7 @@ mod tests {
         let told = |charge, discharge, import, export| {
             let (charge, discharge) = (wh(charge), wh(discharge));
             let step = Step { charge, discharge, import: wh(import), export: wh(export), ..Step::default() };
-            controls(&step, &devices, Mtu::Min15)[0]
+            controls(&step, &devices, Mtu::Min15, None)[0]
         };
         assert_eq!(told(200, 0, 300, 0), Control::ChargeAtLeast(800), "sun beyond the plan is stored too");
         assert_eq!(told(200, 0, 0, 300), Control::ChargeAtMost(800), "nothing is taken from outside for it");

@@ -2,8 +2,8 @@
 //! they will probably serve or take.
 //!
 //! **Price.** Among neighbours energy costs M (the middle of the community's two supplier prices) plus the fees of the usual
-//! way to this home, and brings M less the fees of the way out of it. Where forward clearings are public, their price counts
-//! for the part of local energy that they traded. Where that is worse than the home's own supplier, the home sits out, as
+//! way to this home, and brings M less the fees of the way out of it. Of forward clearings the price counts for the part of
+//! local energy that they traded: all of it where a gate is public, else what this home traded itself. Where that is worse than the home's own supplier, the home sits out, as
 //! matching does.
 //!
 //! **Share.** Of the community's past intervals only totals are public: energy matched, taken from and given to the
@@ -19,8 +19,8 @@
 //! all come; days and quarter-hours are averaged, so one day's crowd moves the expectation a little; and each home sees
 //! every share up to [`TASTE_PERMILLE`] smaller by a fixed pattern of its own, so among equal quarter-hours homes spread.
 
-use energy::{Interval, Mtu, Price, WattHours, midpoint_floor};
-use market::Tariff;
+use energy::{Interval, Money, Mtu, Price, WattHours, midpoint_floor};
+use market::{Side, Tariff};
 
 use crate::forecast::ring::{Likeness, Ring, Weighted};
 use crate::forecast::{Forecast, LocalTime};
@@ -40,10 +40,25 @@ const PRIOR_WEIGHT: f64 = 0.25;
 /// What a forward clearing brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Cleared {
-    /// Energy traded in the community.
+    /// Energy traded in the community; where that is not public, this home's own.
     pub volume: WattHours,
-    /// Price at this home's node, fees of the way included.
+    /// Price before network fees.
     pub price: Price,
+}
+
+impl Cleared {
+    /// What the home's own order says of a gate that is not public: it received `amount` for `filled` (negative: paid), fees
+    /// included. `None` if nothing of it traded.
+    #[must_use]
+    pub fn own(side: Side, filled: WattHours, amount: Money, terms: &Terms) -> Option<Self> {
+        let received = amount.get().checked_div(i128::from(filled.get()))?;
+        let received = Price::new(i64::try_from(received).ok()?);
+        let price = match side {
+            Side::Sell => received.add(terms.fee_up),
+            Side::Buy => Price::ZERO.sub(received).and_then(|paid| paid.sub(terms.fee_down)),
+        };
+        Some(Self { volume: filled, price: price.ok()? })
+    }
 }
 
 /// The public totals of one settled interval of the community.
@@ -55,7 +70,7 @@ pub struct Totals {
     pub supplier_import: WattHours,
     /// Given to the supplier.
     pub supplier_export: WattHours,
-    /// Traded forward before, where that is public.
+    /// Traded forward before, as far as this home knows.
     pub forward: Option<Cleared>,
 }
 
@@ -243,8 +258,9 @@ fn landed(terms: &Terms, forward: Option<(f64, f64)>, served: u32, taken: u32) -
         Some((price, part)) => to_price(matched.get() as f64 * (1.0 - part) + price * part),
         None => matched,
     };
-    let local_import = blend(middle.add(terms.fee_down).unwrap_or(terms.supplier_import));
-    let local_export = blend(middle.sub(terms.fee_up).unwrap_or(terms.supplier_export));
+    let middle = blend(middle);
+    let local_import = middle.add(terms.fee_down).unwrap_or(terms.supplier_import);
+    let local_export = middle.sub(terms.fee_up).unwrap_or(terms.supplier_export);
     let traded = terms.tariff.import_price >= terms.tariff.export_price;
     let buys = traded && local_import <= terms.supplier_import;
     let sells = traded && local_export >= terms.supplier_export;
@@ -415,11 +431,22 @@ mod tests {
 
     #[test]
     fn forward_prices_count_for_the_part_they_traded() {
-        let forward = Some(Cleared { volume: wh(5_000), price: Price::new(195_000) });
+        let forward = Some(Cleared { volume: wh(5_000), price: Price::new(185_000) });
         let prices = one(&steady(&Totals { forward, ..totals(5_000, 10_000, 0) }), &ALONE);
-        // Half of local energy at M + 10 000 = 175 000, half at 195 000; what is sold brings 165 000 or 195 000.
-        assert_eq!((prices.local_import.get(), prices.local_export.get()), (185_000, 180_000));
+        // Half of local energy at the middle, 165 000, half at 185 000; the way to this home costs 10 000.
+        assert_eq!((prices.local_import.get(), prices.local_export.get()), (185_000, 175_000));
         assert!((480..=500).contains(&prices.import_permille), "10 of 20 kWh: {prices:?}");
+    }
+
+    #[test]
+    fn of_a_gate_that_is_not_public_a_home_knows_the_price_of_its_own_trade() {
+        let terms = Terms { fee_up: Price::new(5_000), ..terms() };
+        let own = |side, filled, amount| Cleared::own(side, wh(filled), Money::new(amount), &terms);
+        let at = |volume, price| Some(Cleared { volume: wh(volume), price: Price::new(price) });
+        assert_eq!(own(Side::Buy, 200, -200 * 195_000), at(200, 185_000), "10 000 of it is the way here");
+        assert_eq!(own(Side::Sell, 200, 200 * 180_000), at(200, 185_000), "5 000 went for the way out");
+        assert_eq!(own(Side::Sell, 0, 0), None);
+        assert_eq!(own(Side::Sell, 1, i128::MAX), None);
     }
 
     #[test]

@@ -11,6 +11,7 @@
 mod commands;
 mod expect;
 mod forecast;
+mod guard;
 mod home;
 mod mind;
 mod orders;
@@ -21,6 +22,7 @@ mod solar;
 pub use commands::*;
 pub use expect::*;
 pub use forecast::*;
+pub use guard::{Guard, Paid};
 pub use home::*;
 pub use mind::*;
 pub use orders::*;

@@ -9,9 +9,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Assurance, Balance, BlockRow, CancelRequest, Event, Health, IntervalRow, MarketBook, MarketCurve,
-    MarketHistory, MarketRules, Member, Meters, NumberedEvent, OrderEntries, OrderEntry, OrderRequest, Page,
-    Peers, Problem, ReadingRow, SettlementRow, Status, Submitted, Time, Today,
+    Assurance, Balance, BlockRow, CancelRequest, Event, Health, Household, IntervalRow, MarketBook,
+    MarketCurve, MarketHistory, MarketRules, Member, Meters, NumberedEvent, OrderEntries, OrderEntry,
+    OrderRequest, Page, Peers, Problem, ReadingRow, SettlementRow, Status, Submitted, Time, Today,
 };
 
 /// The longest answer that is read: far above any page, so that no server can fill the memory.
@@ -195,6 +195,14 @@ impl Client {
     /// [`ClientError`].
     pub async fn meters(&self) -> Result<Meters, ClientError> {
         self.get("/api/v1/meters").await
+    }
+
+    /// What the household's agent plans, and what it told the devices.
+    ///
+    /// # Errors
+    /// [`ClientError`]; refused as not found where there is no device to plan for.
+    pub async fn household(&self) -> Result<Household, ClientError> {
+        self.get("/api/v1/household").await
     }
 
     /// Whether the node does its work; a node that does not is an answer, not an error.

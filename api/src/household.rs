@@ -123,6 +123,10 @@ pub struct HouseholdTrading {
     pub month_result_n: i64,
     /// True if it was a loss: nothing is traded until the month ends.
     pub stopped: bool,
+    /// True if devices are left to themselves and nothing is traded until the month ends, because the home was behind what it would
+    /// have been without an agent.
+    #[serde(default)]
+    pub rests: bool,
     /// Open orders as the plan was made.
     pub open: Vec<PlannedOrder>,
 }

@@ -39,10 +39,10 @@ pub use household::{
     CommandRow, ForecastFigures, Household, HouseholdDevices, HouseholdTrading, PlanStep, PlannedOrder,
 };
 pub use market::{
-    AGENT_PREFIX, BreachRow, CancelRequest, CommunityBook, Depth, Edge, EntryContent, EntryState,
-    ForwardMode, GateRow, GateState, HISTORY_DAYS_MAX, HOURS_AHEAD_MAX, HistoryTotals, IntervalTerms,
-    MarketBook, MarketCurve, MarketHistory, MarketRules, NodePrice, OpenOrder, OpenPosition, OrderEntries,
-    OrderEntry, OrderEntryKind, OrderRequest, OrderRow, OrderState, OrderTerms, REQUEST_ID_MAX,
+    AGENT_PREFIX, BreachRow, CancelRequest, CommunityBook, Depth, Edge, EdgeEnvelope, EntryContent,
+    EntryState, ForwardMode, GateRow, GateState, HISTORY_DAYS_MAX, HOURS_AHEAD_MAX, HistoryTotals,
+    IntervalTerms, MarketBook, MarketCurve, MarketHistory, MarketRules, NodePrice, OpenOrder, OpenPosition,
+    OrderEntries, OrderEntry, OrderEntryKind, OrderRequest, OrderRow, OrderState, OrderTerms, REQUEST_ID_MAX,
     SettlementTerms, Side, is_request_id,
 };
 pub use member::{Member, RegisteredMeter};

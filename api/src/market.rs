@@ -307,8 +307,23 @@ pub struct MarketCurve {
     pub local_price: i64,
     /// The gate, where it has closed.
     pub result: Option<GateRow>,
+    /// What trading ahead may send over each edge in the interval; empty once it is settled.
+    #[serde(default)]
+    pub envelopes: Vec<EdgeEnvelope>,
     /// This home's orders for the interval and what came of them.
     pub own: Vec<OrderRow>,
+}
+
+/// What trading ahead may send over the edge of a node in one interval: what the operator published, else a share of the
+/// edge's limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EdgeEnvelope {
+    /// The node.
+    pub node: String,
+    /// The most toward the root, Wh; absent: unlimited.
+    pub up_wh: Option<u64>,
+    /// The most away from the root, Wh; absent: unlimited.
+    pub down_wh: Option<u64>,
 }
 
 /// One gate that has closed.
@@ -325,9 +340,10 @@ pub struct GateRow {
     /// The price before network fees, µ/kWh: posted, the middle of the supplier's; in an auction that at the network's root.
     /// Absent where there is none or the anonymity rule hides it.
     pub price: Option<i64>,
-    /// Of an auction: the price at the network's root and at this home's node; empty where the anonymity rule hides it.
+    /// Of an auction whose node prices are public: those at the network's root and at this home's node; empty otherwise, and
+    /// without a node that has fewer than five homes.
     pub prices: Vec<NodePrice>,
-    /// Of an auction: the price at this home's node, where it may be shown or the home itself traded at it, µ/kWh.
+    /// Of an auction: the price at this home's node, where it is public or the home itself traded at it, µ/kWh.
     pub own_price: Option<i64>,
     /// Height of the block that closed it.
     pub height: u64,

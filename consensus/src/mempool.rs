@@ -257,9 +257,9 @@ fn is_over(waiting: &Waiting, ledger: &Ledger, wall_ms: u64) -> bool {
     too_old || ledger.is_used(waiting.entry.entry())
 }
 
-/// True for refusals that time alone may lift.
+/// True for refusals that time or a later block alone may lift.
 pub(crate) const fn may_pass(error: &EntryError) -> bool {
-    matches!(error, EntryError::FromTheFuture { .. } | EntryError::Quota { .. })
+    matches!(error, EntryError::FromTheFuture { .. } | EntryError::Quota { .. } | EntryError::BlockFull)
 }
 
 fn verify(ledger: &Ledger, bytes: &[u8], has_room: impl Fn(&Entry) -> bool) -> Result<VerifiedEntry, String> {

@@ -28,6 +28,12 @@ pub const MEMBERS_MAX: usize = 1024;
 pub const NODES_MAX: usize = 4096;
 /// An hour's notice before the first interval of an ordinary tariff series, in ms.
 pub const TARIFF_NOTICE_MS: u64 = 3_600_000;
+/// How far ahead tariffs and network fees are published at the most, ms: 62 days, so that any two months can be. What is published
+/// is kept by every node, and where nothing is, the last prices of that time of day hold.
+pub const PRICES_AHEAD_MS: u64 = 5_356_800_000;
+/// How far ahead envelopes and caps of connections are published at the most, ms: 8 days, for they follow what is expected to
+/// flow.
+pub const LIMITS_AHEAD_MS: u64 = 691_200_000;
 /// All agreed shares under a static key together: the whole local generation.
 pub const SHARES_MAX: u32 = 10_000;
 /// No price on the ledger is beyond this: 1 000 of the currency per kWh.

@@ -7,7 +7,7 @@ use market::{Account, CHANGES_MAX, Network, Position};
 
 use crate::apply::{Step, gate_of};
 use crate::assurance::{Assurance, AssuranceStatement, MeterAssurance};
-use crate::block::{BLOCK_BYTES_MAX, BLOCK_ENTRIES_MAX, Block, BlockId, DelegateSet, Header, RULE_VERSION};
+use crate::block::{Block, BlockId, DelegateSet, Header, RULE_VERSION};
 use crate::codec::{Decode, Encode, Reader};
 use crate::crypto::Hash32;
 use crate::entry::{
@@ -18,13 +18,12 @@ use crate::fees::fee_max;
 use crate::genesis::{Genesis, GenesisError, RootMeter};
 use crate::meter::MeterRegistration;
 use crate::outcome::{Leaf, LeafSource, Outcome, PostingRecord, ReadingRecord};
+use crate::room::Filled;
 use crate::state::{Member, OpenOrder, OpenOrders, RootState, Rules, State};
 use crate::tree::Frontier;
 
 /// Blocks come at least this often, even with nothing to do, in ms of market time.
 pub const HEARTBEAT_MS: u64 = 300_000;
-/// What a header takes at the most, left free when a block is filled.
-const HEADER_ROOM: usize = 512;
 
 /// The ledger after some block. Cloning is cheap: copies share what they have in common.
 #[derive(Debug, Clone)]
@@ -48,6 +47,8 @@ pub struct Executed {
     pub leaves: Vec<Leaf>,
     /// What the state machine has to say, in order.
     pub outcomes: Vec<Outcome>,
+    /// How many of them, the first ones, the entries had; the others became due with the block's time.
+    pub outcomes_of_entries: usize,
     /// Every movement of money, in order.
     pub postings: Vec<PostingRecord>,
     /// The readings it accepted.
@@ -472,15 +473,12 @@ impl Ledger {
     pub fn propose(&self, time: Timestamp, entries: &[VerifiedEntry]) -> Result<Proposed, BlockError> {
         self.follows(time)?;
         let mut step = Step::new(self.state.clone());
-        let (mut taken, mut refused, mut bytes) = (Vec::new(), Vec::new(), HEADER_ROOM);
+        let (mut taken, mut refused, mut filled) = (Vec::new(), Vec::new(), Filled::EMPTY);
         for entry in entries {
-            let with = bytes.saturating_add(entry.bytes().len()).saturating_add(4);
-            if taken.len() == BLOCK_ENTRIES_MAX || with > BLOCK_BYTES_MAX {
-                break;
-            }
+            let Some(with) = filled.with(entry) else { break };
             match apply_whole(&mut step, entry, time) {
                 Ok(()) => {
-                    bytes = with;
+                    filled = with;
                     taken.push(entry.clone());
                 }
                 Err(error) => refused.push((entry.id(), error)),
@@ -511,11 +509,7 @@ impl Ledger {
             return fault("its parent is another block");
         }
         self.follows(header.time)?;
-        let bytes = block.entries.iter().map(|entry| entry.bytes().len().saturating_add(4));
-        let size = bytes.fold(HEADER_ROOM, usize::saturating_add);
-        if block.entries.len() > BLOCK_ENTRIES_MAX || size > BLOCK_BYTES_MAX {
-            return Err(BlockError::TooLarge);
-        }
+        Filled::of(&block.entries).ok_or(BlockError::TooLarge)?;
         let mut step = Step::new(self.state.clone());
         for (position, entry) in block.entries.iter().enumerate() {
             step.apply(entry, header.time).map_err(|error| BlockError::Entry { position, error })?;
@@ -541,6 +535,7 @@ impl Ledger {
         time: Timestamp,
         entries: &[VerifiedEntry],
     ) -> Result<Finished, BlockError> {
+        let outcomes_of_entries = step.outcomes.len();
         step.advance(time).map_err(BlockError::Settlement)?;
         step.check_invariants()?;
         let leaves = leaves_of(entries, &step.outcomes);
@@ -559,7 +554,7 @@ impl Ledger {
             delegates,
             next_delegates: step.state.delegates.hash(),
         };
-        Ok(Finished { step, tree, leaves, header })
+        Ok(Finished { step, tree, leaves, header, outcomes_of_entries })
     }
 }
 
@@ -568,11 +563,12 @@ struct Finished {
     tree: Frontier,
     leaves: Vec<Leaf>,
     header: Header,
+    outcomes_of_entries: usize,
 }
 
 impl Finished {
     fn into_executed(self, before: &Ledger, entries: Vec<VerifiedEntry>) -> Executed {
-        let Self { step, tree, leaves, header } = self;
+        let Self { step, tree, leaves, header, outcomes_of_entries } = self;
         let ledger = Ledger {
             chain: before.chain,
             height: header.height,
@@ -586,6 +582,7 @@ impl Finished {
             ledger,
             leaves,
             outcomes: step.outcomes,
+            outcomes_of_entries,
             postings: step.postings,
             readings: step.readings,
             statements: step.statements,

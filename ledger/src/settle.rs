@@ -231,7 +231,7 @@ impl Step {
         self.state.provisional.remove(&key);
         let by_operator = self.state.rules.genesis.market.reading_source == ReadingSource::MeteringOperator;
         if by_operator && pending.is_none() {
-            self.state.unread.insert(key.clone(), ());
+            self.state.set_unread(home, interval.index());
         }
         let open = self.take_position(interval, home)?;
         let position = open.map(|open| open.position).unwrap_or_default();
@@ -313,10 +313,8 @@ impl Step {
         let oldest = self.state.oldest_remembered();
         if let Some(forgotten) = oldest.checked_sub(1) {
             self.state.tariff.remove(&forgotten);
-            for home in self.state.homes_in(self.state.interval(forgotten)) {
-                self.state.unread.remove(&(forgotten, home));
-            }
         }
+        self.state.forget_unread(oldest);
     }
 
     /// Settles the positions of intervals that are forgotten next and that no reading ever came for, as if the meter had shown

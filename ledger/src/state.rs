@@ -15,6 +15,7 @@ use crate::entry::{
     Admission, ConnectionSize, EntryId, EnvelopePoint, FeePoint, OwnContract, Participation, StandingLimits,
     TariffPoint,
 };
+use crate::gaps::Gaps;
 use crate::genesis::Genesis;
 use crate::meter::MeterRegistration;
 use crate::table::Table;
@@ -398,8 +399,9 @@ pub(crate) struct State {
     pub pending_root: Table<u64, Metered>,
     /// What the homes' own nodes read where the metering operator's readings settle, until its provisional result.
     pub provisional: Table<(u64, HomeId), Pending>,
-    /// There too: intervals that were settled without the operator's reading, which may still come.
-    pub unread: Table<(u64, HomeId), ()>,
+    /// There too: intervals of homes that were settled without the operator's reading, which may still come; no row where there
+    /// is none.
+    pub unread: Table<HomeId, Gaps>,
     pub numbers: Table<PublicKey, Numbers>,
     pub book: Table<(u64, HomeId), OpenOrders>,
     pub positions: Table<(u64, HomeId), OpenPosition>,
@@ -562,6 +564,45 @@ impl State {
         let network = &self.rules.network;
         // Admission checked that the node exists, and the network does not change.
         network.index_of(&member.admission.node).unwrap_or_else(|| network.root())
+    }
+
+    /// True if an interval was settled without the operator's reading of a home, which may still come.
+    pub fn is_unread(&self, home: &HomeId, index: u64) -> bool {
+        self.unread.get(home).is_some_and(|gaps| gaps.contains(index))
+    }
+
+    /// Writes down that an interval settles without the operator's reading of a home.
+    pub fn set_unread(&mut self, home: &HomeId, index: u64) {
+        let mut gaps = self.unread.get(home).cloned().unwrap_or_default();
+        gaps.push(index);
+        self.unread.insert(home.clone(), gaps);
+    }
+
+    /// The reading came; false if none was missing.
+    pub fn take_unread(&mut self, home: &HomeId, index: u64) -> bool {
+        let Some(mut gaps) = self.unread.get(home).cloned() else { return false };
+        let was_unread = gaps.remove(index);
+        self.keep_gaps(home, gaps);
+        was_unread
+    }
+
+    /// Waits no more for readings of intervals before `oldest`.
+    pub fn forget_unread(&mut self, oldest: u64) {
+        let is_old = |gaps: &Gaps| gaps.first().is_some_and(|first| first < oldest);
+        let old: Vec<_> = self.unread.iter().filter(|(_, gaps)| is_old(gaps)).collect();
+        let old: Vec<_> = old.into_iter().map(|(home, gaps)| (home.clone(), gaps.clone())).collect();
+        for (home, mut gaps) in old {
+            gaps.forget(oldest);
+            self.keep_gaps(&home, gaps);
+        }
+    }
+
+    fn keep_gaps(&mut self, home: &HomeId, gaps: Gaps) {
+        if gaps.first().is_none() {
+            self.unread.remove(home);
+        } else {
+            self.unread.insert(home.clone(), gaps);
+        }
     }
 
     pub fn balance(&self, account: &Account<HomeId>) -> Balance {

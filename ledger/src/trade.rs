@@ -8,14 +8,14 @@ use crate::crypto::Salt;
 use crate::entry::{ConnectionSize, EntryId};
 use crate::genesis::NODES_MAX;
 
-/// How an order ended at its gate.
+/// How an order ended at its gate, or before it as its home left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OrderResult {
     /// All of it traded.
     Filled,
     /// Some of it traded; the rest was released.
     Partly,
-    /// None of it traded; all was released.
+    /// None of it traded; all was released. So end also the orders of a home that leaves before they could be delivered.
     Unfilled,
     /// The block that closed the gate came after the interval had begun, or the clearing's money would not have balanced:
     /// nothing traded, all was released.
@@ -35,7 +35,8 @@ impl OrderResult {
     }
 }
 
-/// What became of one order that stood in the book when its gate closed.
+/// What became of one order that stood in the book when its gate closed, or when its home left. Each has one such result,
+/// unless its home replaced or cancelled it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderOutcome {
     /// Whose.

@@ -27,6 +27,7 @@ use crate::engine::Command;
 use crate::folder::Folder;
 use crate::identity::Identity;
 use crate::run::{MeterSetup, NodeSetup, RunningNode, start};
+use crate::zone::Zone;
 
 /// Members that sign the load: enough that none meets its hourly quota.
 const AUTHORS: usize = 1000;
@@ -128,6 +129,7 @@ async fn ledger(args: &LedgerArgs, folder: &Path) -> anyhow::Result<LedgerFigure
             listen: vec!["/ip4/127.0.0.1/tcp/0".parse()?],
             peers: nodes.iter().flat_map(|node| node.addresses.clone()).collect(),
             mdns: false,
+            zone: Zone::UTC,
             api: ApiSettings { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), ..ApiSettings::default() },
             meters: MeterSetup::default(),
             root_meter: None,

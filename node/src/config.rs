@@ -1,5 +1,6 @@
 //! `commonwatt.toml`: what one node is told about its home, its meter and its peers.
 
+pub mod control;
 pub mod document;
 pub mod household;
 pub mod meters;
@@ -21,6 +22,8 @@ use report::Report;
 use toml::de::DeValue;
 use value::{FromToml, Mismatch};
 
+use crate::zone::Zone;
+
 /// No configuration is longer, in bytes.
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// The commented sample that `commonwatt config default` prints.
@@ -35,6 +38,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The community's genesis file.
     pub genesis: PathBuf,
+    /// Where the home's clocks are: its days on the page and its deadlines are theirs.
+    pub zone: Zone,
     /// The API and the household page.
     pub api: ApiSettings,
     /// Peer to peer.
@@ -68,13 +73,11 @@ pub struct ApiSettings {
     pub listen: SocketAddr,
     /// Names by which browsers may call this server besides its IP addresses and `localhost`.
     pub hosts: Vec<String>,
-    /// What clocks show at the home, in minutes ahead of UTC: where the page's days begin.
-    pub utc_offset_minutes: i32,
 }
 
 impl Default for ApiSettings {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8480)), hosts: Vec::new(), utc_offset_minutes: 0 }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8480)), hosts: Vec::new() }
     }
 }
 
@@ -136,7 +139,9 @@ impl Config {
             let data_dir = top.required::<PathBuf>("data_dir").map(|path| tidy(&folder.join(path)));
             let genesis = folder.join(top.or("genesis", PathBuf::from("genesis.toml")));
             let catalog = read_catalog(top, &folder);
-            let api = top.section("api").map(|section| read_api(&section)).unwrap_or_default();
+            let zone = top.optional::<Zone>("zone");
+            let api = top.section("api").map(|section| read_api(&section, top.has("zone")));
+            let (api, fixed) = api.unwrap_or_default();
             let network = read_network(top.section("network").as_ref());
             let home_meters = HomeMeters::read(top, &catalog);
             let household = household::read(top);
@@ -151,6 +156,7 @@ impl Config {
                 home: home?,
                 data_dir: data_dir?,
                 genesis,
+                zone: zone.or(fixed).unwrap_or(Zone::UTC),
                 api,
                 network,
                 catalog,
@@ -267,14 +273,24 @@ fn swap<T>(section: Option<Option<T>>) -> Option<Option<T>> {
     }
 }
 
-fn read_api(section: &Section<'_>) -> ApiSettings {
+/// The settings, and the fixed distance from UTC that may stand here in place of `zone`; it knows no summer time.
+fn read_api(section: &Section<'_>, has_zone: bool) -> (ApiSettings, Option<Zone>) {
+    const FIXED: &str = "utc_offset_minutes";
     let default = ApiSettings::default();
-    ApiSettings {
+    let settings = ApiSettings {
         listen: section.or("listen", default.listen),
         hosts: section.list("hosts").unwrap_or(default.hosts),
-        // The clocks of the world: from Baker Island to Kiribati.
-        utc_offset_minutes: section.within("utc_offset_minutes", default.utc_offset_minutes, -720..=840),
+    };
+    if !section.has(FIXED) {
+        return (settings, None);
     }
+    // The clocks of the world: from Baker Island to Kiribati.
+    let minutes = section.within(FIXED, 0, -720..=840);
+    if has_zone {
+        let title = "`zone` says already where clocks are".to_owned();
+        section.fault(FIXED, title, "of no use beside it", Some(format!("leave {FIXED} out")));
+    }
+    (settings, Some(Zone::of_minutes(minutes)))
 }
 
 fn read_network(section: Option<&Section<'_>>) -> NetworkSettings {

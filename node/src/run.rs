@@ -35,6 +35,7 @@ use crate::store::Durability;
 use crate::store::household::HouseholdDb;
 use crate::store::ledger_db::LedgerDb;
 use crate::store::log_file::{DataLock, Found, LogFile};
+use crate::zone::Zone;
 
 /// Fates of entries that wait for a meter's task at the most.
 const FATES_MAX: usize = 1024;
@@ -66,6 +67,8 @@ pub struct NodeSetup {
     pub peers: Vec<Multiaddr>,
     /// Whether it looks for members by multicast.
     pub mdns: bool,
+    /// Where the home's clocks are.
+    pub zone: Zone,
     /// Where and how it serves the API.
     pub api: ApiSettings,
     /// The home's meters.
@@ -562,7 +565,7 @@ fn start_api(
         household,
         language: Language::default(),
         hosts: setup.api.hosts.clone(),
-        utc_offset_minutes: setup.api.utc_offset_minutes,
+        zone: setup.zone,
     };
     let (stop, stopped) = oneshot::channel::<()>();
     let done = tokio::spawn(async move {
@@ -601,7 +604,7 @@ pub async fn run(
         _ => None,
     };
     let quiet = crate::share::quiet_at_boundaries(Arc::clone(&clock), genesis.mtu);
-    let household = HouseholdSetup::of(config, genesis.mtu);
+    let household = HouseholdSetup::of(config, genesis.mtu, &clock);
     let node = start(NodeSetup {
         home: config.home.clone(),
         data_dir: config.data_dir.clone(),
@@ -611,6 +614,7 @@ pub async fn run(
         listen: config.network.listen.clone(),
         peers: config.network.peers.clone(),
         mdns: config.network.mdns,
+        zone: config.zone,
         api: config.api.clone(),
         meters: MeterSetup::of(config)?,
         root_meter,

@@ -6,7 +6,8 @@
 use std::fmt;
 
 use chrono::{
-    DateTime, Datelike, Days, FixedOffset, Months, NaiveDate, NaiveDateTime, TimeZone, Timelike, Utc,
+    DateTime, Datelike, Days, FixedOffset, Months, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone,
+    Timelike, Utc,
 };
 use chrono_tz::Tz;
 use energy::Timestamp;
@@ -15,7 +16,7 @@ use toml::de::DeValue;
 use crate::config::value::{FromToml, Mismatch};
 
 /// A civil day that a zone skipped is looked for this many minutes: a day at the most (Samoa, 30 December 2011).
-const GAP_MINUTES: u64 = 1_440;
+const GAP_MINUTES: i64 = 1_440;
 
 /// Where clocks are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,12 +83,47 @@ impl Zone {
     /// The first instant of a civil day.
     #[must_use]
     pub fn midnight(&self, date: NaiveDate) -> Timestamp {
-        let midnight = date.and_time(chrono::NaiveTime::MIN);
-        let minutes = (0..=GAP_MINUTES).map_while(|minutes| {
-            midnight.checked_add_signed(chrono::TimeDelta::minutes(i64::try_from(minutes).ok()?))
-        });
-        let found = minutes.into_iter().find_map(|local| self.first_instant(local));
-        found.unwrap_or(Timestamp::EPOCH)
+        self.first_at(date, 0)
+    }
+
+    /// When clocks first show so many minutes since midnight on a civil day; where they skip that, the instant at which
+    /// they do.
+    #[must_use]
+    pub fn first_at(&self, date: NaiveDate, minute: u32) -> Timestamp {
+        let wanted = date.and_time(NaiveTime::MIN) + TimeDelta::minutes(i64::from(minute));
+        let locals = (0..=GAP_MINUTES).map_while(|more| wanted.checked_add_signed(TimeDelta::minutes(more)));
+        locals.into_iter().find_map(|local| self.first_instant(local)).unwrap_or(Timestamp::EPOCH)
+    }
+
+    /// When clocks first show so many minutes since midnight after `time`: today or tomorrow.
+    #[must_use]
+    pub fn next_at(&self, minute: u32, time: Timestamp) -> Timestamp {
+        let today = self.date(time);
+        let at = self.first_at(today, minute);
+        if at > time { at } else { self.first_at(today + Days::new(1), minute) }
+    }
+
+    /// How far clocks are ahead of UTC at `time`, in seconds.
+    #[must_use]
+    pub fn seconds_east(&self, time: Timestamp) -> i32 {
+        self.at(time).offset().local_minus_utc()
+    }
+
+    /// The first instant at which clocks are set within `ms` after `time`, if they are.
+    #[must_use]
+    pub fn next_change(&self, time: Timestamp, ms: u64) -> Option<Timestamp> {
+        let before = self.seconds_east(time);
+        let is_after = |ms: u64| self.seconds_east(time.plus_ms(ms)) != before;
+        if !is_after(ms) {
+            return None;
+        }
+        // No zone sets its clocks forth and back within days: halving finds the one change.
+        let (mut unchanged, mut changed) = (0, ms);
+        while changed - unchanged > 1 {
+            let middle = unchanged.midpoint(changed);
+            if is_after(middle) { changed = middle } else { unchanged = middle }
+        }
+        Some(time.plus_ms(changed))
     }
 
     /// The civil day of an instant.
@@ -253,6 +289,40 @@ mod tests {
         let first = zone.midnight(date("2026-03-29").unwrap());
         assert_eq!(zone.rfc3339(first), "2026-03-29T01:00:00+03:00");
         assert_eq!(zone.clock(first.minus_ms(1)).date().to_string(), "2026-03-28");
+    }
+
+    #[test]
+    fn a_time_of_day_comes_once_a_day_also_when_clocks_change() {
+        let vienna = Zone::parse("Europe/Vienna").unwrap();
+        let next =
+            |minute, time: &str| vienna.rfc3339(vienna.next_at(minute, Timestamp::parse(time).unwrap()));
+        // From 18:00 to 07:00 are 12 hours in the night of spring and 14 in that of autumn.
+        assert_eq!(next(420, "2026-03-28T17:00:00Z"), "2026-03-29T07:00:00+02:00");
+        assert_eq!(next(420, "2026-10-24T16:00:00Z"), "2026-10-25T07:00:00+01:00");
+        assert_eq!(next(420, "2026-10-25T06:00:00Z"), "2026-10-26T07:00:00+01:00", "after, not at");
+        // 02:30 is skipped in spring: what is to be ready then is ready when clocks leap. In autumn the first one counts.
+        assert_eq!(next(150, "2026-03-28T17:00:00Z"), "2026-03-29T03:00:00+02:00");
+        assert_eq!(next(150, "2026-10-24T16:00:00Z"), "2026-10-25T02:30:00+02:00");
+        assert_eq!(next(150, "2026-10-25T00:45:00Z"), "2026-10-26T02:30:00+01:00", "its day has shown it");
+    }
+
+    #[test]
+    fn the_next_change_of_clocks_is_found_to_the_millisecond() {
+        const DAYS: u64 = 3 * 86_400_000;
+        let change = |zone: &str, time: &str| {
+            let zone = Zone::parse(zone).unwrap();
+            zone.next_change(Timestamp::parse(time).unwrap(), DAYS).map(|it| it.to_string())
+        };
+        assert_eq!(change("Europe/Vienna", "2026-03-27T12:00:00Z").as_deref(), Some("2026-03-29T01:00:00Z"));
+        assert_eq!(change("Europe/Vienna", "2026-10-25T00:59:59Z").as_deref(), Some("2026-10-25T01:00:00Z"));
+        for (zone, time) in [
+            ("Europe/Vienna", "2026-03-29T01:00:00Z"),
+            ("Europe/Vienna", "2026-03-26T00:00:00Z"),
+            ("Asia/Shanghai", "2026-03-28T12:00:00Z"),
+            ("+01:00", "2026-03-28T12:00:00Z"),
+        ] {
+            assert_eq!(change(zone, time), None, "{zone} {time}");
+        }
     }
 
     #[test]

@@ -109,6 +109,40 @@ fn a_meter_that_is_gone_leaves_a_gap_that_its_next_reading_closes_to_the_watt_ho
     street.assert_energy_adds_up(0);
 }
 
+/// Clocks of the home show 17:55 as market time starts, so that its vehicle comes with the second interval, at 18:00, and
+/// must be ready at 18:25: 3 kWh in five intervals, of which one carries 1.8 kWh.
+const DEVICES: &str = "[device.battery]\ncontrol = \"simulated\"\ncapacity_wh = 10000\ncharge_w = 5000\ndischarge_w = 5000\n\
+    [device.charger]\ncontrol = \"simulated\"\npower_w = 22000\ncapacity_wh = 10000\nminimum_percent = 50\n\
+    target_percent = 80\nready_by = \"18:25\"\n";
+
+#[test]
+fn a_vehicle_is_ready_by_the_clocks_of_its_home_and_every_command_to_it_is_logged() {
+    let _alone = alone();
+    let mut street = Street::with_devices("devices", 2, 1, ("+09:55", DEVICES));
+    let soon = Duration::from_secs(60);
+    let come = |it: &api::Household| it.devices.vehicle_needs_wh == Some(3_000);
+    let household = street.wait_until_household(0, soon, "the vehicle has come", come);
+    assert!(household.trial && !household.trading.on, "nothing is traded for what is only simulated");
+    let ready_by = household.devices.vehicle_ready_by.unwrap();
+    assert_eq!(ready_by.to_string(), "2016-06-13T08:30:00Z", "18:25 there");
+    let in_time = household.plan.iter().filter(|step| step.start < ready_by);
+    assert_eq!(in_time.map(|step| step.vehicle_wh).sum::<u64>(), 3_000, "the plan meets the deadline");
+    let ready = |it: &api::Household| {
+        it.devices.vehicle_needs_wh == Some(0) && it.devices.vehicle_ready_by == Some(ready_by)
+    };
+    let household = street.wait_until_household(0, soon, "the vehicle is ready before it leaves", ready);
+    assert!(household.planned_from < ready_by);
+    let settled = street.settled(0);
+    street.wait_until_settled(settled.max(2), soon);
+    street.stop_all();
+
+    let commands = street.commands(0);
+    let told = |word: &str| commands.iter().filter(|(control, _)| control.contains(word)).count();
+    assert!(told("vehicle") > 0 && commands.iter().all(|(_, refused)| refused.is_none()), "{commands:?}");
+    street.assert_money_conserved(0);
+    street.assert_energy_adds_up(0);
+}
+
 /// The day of the demo, run once for all tests that look at it.
 struct DemoDay {
     folder: PathBuf,

@@ -25,6 +25,21 @@ pub(crate) struct Settled {
     pub(crate) tariff: TariffPoint,
     /// The community's totals, where its members see them.
     pub(crate) totals: Option<Totals>,
+    /// What the home's own order traded ahead of it, if anything.
+    pub(crate) traded: Option<Traded>,
+}
+
+/// What an order came to at its gate.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Traded {
+    /// Delivery.
+    pub(crate) interval: Interval,
+    /// Buy or sell.
+    pub(crate) side: Side,
+    /// How much.
+    pub(crate) filled: WattHours,
+    /// What the home receives for it (negative: pays).
+    pub(crate) amount: Money,
 }
 
 /// The community's totals of an interval.
@@ -36,6 +51,8 @@ pub(crate) struct Totals {
     pub(crate) supplier_import: WattHours,
     /// Given to the supplier.
     pub(crate) supplier_export: WattHours,
+    /// What the gate cleared before, where that is public.
+    pub(crate) forward: Option<agent::Cleared>,
 }
 
 /// What an agent is told as an interval begins.
@@ -104,6 +121,8 @@ pub(crate) struct Decision {
     pub(crate) expected: Ahead,
     /// What it wants of the order book.
     pub(crate) wishes: Vec<Wish>,
+    /// Whether devices are left to themselves instead.
+    pub(crate) rests: bool,
 }
 
 /// Mean absolute errors of a home's forecasts 1, 6 and 24 hours ahead, Wh per hour.

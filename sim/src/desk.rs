@@ -2,11 +2,11 @@
 
 use agent::Goal;
 use energy::{Interval, Money, Timestamp};
-use ledger::{Body, EntryId, HomeOutcome, Order, TariffPoint, VerifiedEntry};
+use ledger::{Body, EntryId, HomeOutcome, Order, OrderOutcome, TariffPoint, VerifiedEntry};
 use market::Position;
 
 use crate::SimError;
-use crate::brain::{Brain, Decision, Lived, Moment, Settled, Totals, Wish};
+use crate::brain::{Brain, Decision, Lived, Moment, Settled, Totals, Traded, Wish};
 use crate::chain::Member;
 use crate::home::{Flow, Household, Running};
 
@@ -96,6 +96,8 @@ pub(crate) struct Desk<'a> {
     pub(crate) member: Member,
     lived: Option<Lived>,
     settled: Option<HomeOutcome>,
+    /// What its orders traded, for intervals that are not settled yet.
+    traded: Vec<Traded>,
 }
 
 impl<'a> Desk<'a> {
@@ -119,7 +121,22 @@ impl<'a> Desk<'a> {
             member,
             lived: None,
             settled: None,
+            traded: Vec::new(),
         }
+    }
+
+    /// Takes note of what an order of its own came to at its gate.
+    pub(crate) fn cleared(&mut self, outcome: &OrderOutcome) {
+        let OrderOutcome { interval, side, filled, amount, .. } = *outcome;
+        if !filled.is_zero() {
+            self.traded.push(Traded { interval, side, filled, amount });
+        }
+    }
+
+    /// What it traded ahead of an interval that is settled; what lies before is forgotten.
+    fn traded(&mut self, interval: Interval) -> Option<Traded> {
+        self.traded.retain(|traded| traded.interval >= interval);
+        self.traded.iter().find(|traded| traded.interval == interval).copied()
     }
 
     /// Takes note of what was settled.
@@ -141,7 +158,11 @@ impl<'a> Desk<'a> {
         let step = match self.decide(tick) {
             Some(decision) => {
                 self.send(&decision.wishes)?;
-                self.running.carry_out(self.household, tick.at, &decision.step, &decision.expected)
+                if decision.rests {
+                    self.running.carry_on(self.household, tick.at)
+                } else {
+                    self.running.carry_out(self.household, tick.at, &decision.step, &decision.expected)
+                }
             }
             None => self.running.carry_on(self.household, tick.at),
         };
@@ -154,6 +175,7 @@ impl<'a> Desk<'a> {
 
     fn decide(&mut self, tick: &Tick<'_>) -> Option<Decision> {
         let settled = self.settled.take();
+        let traded = settled.as_ref().and_then(|outcome| self.traded(outcome.interval));
         let agent = self.agent.as_mut()?;
         let moment = Moment {
             now: tick.now,
@@ -167,6 +189,7 @@ impl<'a> Desk<'a> {
                 outcome,
                 tariff,
                 totals,
+                traded,
             }),
         };
         agent.decide(&moment)

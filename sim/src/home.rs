@@ -225,7 +225,7 @@ impl Running {
 
 impl Household {
     /// What lies ahead if it is known exactly and prices do not matter.
-    fn certain(&self, at: usize) -> Ahead {
+    pub(crate) fn certain(&self, at: usize) -> Ahead {
         certain(self.given(at), self.connection)
     }
 }
@@ -253,8 +253,24 @@ fn certain(given: Given, connection: WattHours) -> Ahead {
     }
 }
 
-/// What a plan becomes when load, sun and need of heat are not what it expected ([`agent::follow`]). Heat keeps the home
-/// within its comfort whatever was planned: its need is made, and no more than its store holds.
+/// A plan's step with no more for vehicle and heat than they can take. Heat keeps the home within its comfort whatever was
+/// planned: its need is made, and no more than its store holds.
+#[must_use]
+pub fn within_devices(devices: &Devices, standing: &Standing, planned: &Step, heat_need: WattHours) -> Step {
+    let heat = devices.heat.map_or(WattHours::ZERO, |heat| {
+        let (level, need) = (standing.heat.get(), heat_need.get());
+        let least = need.saturating_sub(level);
+        let most = heat.store.get().saturating_add(need).saturating_sub(level);
+        WattHours::new(planned.heat.get().min(most).max(least).min(heat.power.get()))
+    });
+    let vehicle = devices.charger.map_or(WattHours::ZERO, |charger| {
+        let needed = standing.session.map_or(WattHours::ZERO, |session| session.needed);
+        planned.vehicle.min(charger.power).min(needed)
+    });
+    Step { heat, vehicle, ..*planned }
+}
+
+/// What a plan becomes when load, sun and need of heat are not what it expected ([`within_devices`], [`agent::follow`]).
 #[must_use]
 pub fn realise(
     devices: &Devices,
@@ -263,17 +279,7 @@ pub fn realise(
     planned: &Step,
     given: Given,
 ) -> Step {
-    let heat = devices.heat.map_or(WattHours::ZERO, |heat| {
-        let (level, need) = (standing.heat.get(), given.heat.get());
-        let least = need.saturating_sub(level);
-        let most = (heat.store.get() + need).saturating_sub(level);
-        WattHours::new(planned.heat.get().min(most).max(least).min(heat.power.get()))
-    });
-    let vehicle = devices.charger.map_or(WattHours::ZERO, |charger| {
-        let needed = standing.session.map_or(WattHours::ZERO, |session| session.needed);
-        planned.vehicle.min(charger.power).min(needed)
-    });
-    let planned = Step { heat, vehicle, ..*planned };
+    let planned = within_devices(devices, standing, planned, given.heat);
     follow(devices, standing, expected, &planned, given.load, given.pv)
 }
 

@@ -4,14 +4,14 @@
 //! totals, what was settled for itself. Recorded time is taken as local time.
 
 use agent::{
-    Account, Action, Connection, Delivered, HORIZON, Lead, LocalTime, OpenOffer, Premises, Quantity, Roof,
-    Seen, Settled, Terms,
+    Account, Action, Cleared, Connection, Delivered, HORIZON, Lead, LocalTime, OpenOffer, Paid, Premises,
+    Quantity, Roof, Seen, Settled, Terms,
 };
 use energy::{Mtu, WattHours};
 use ledger::{EntryId, Hash32, HomeOutcome, TariffPoint};
 use market::{ENTRIES_PER_HOUR, Position, Tariff};
 
-use crate::brain::{Brain, Decision, ForecastErrors, Lived, Moment, Place, Wish};
+use crate::brain::{Brain, Decision, ForecastErrors, Lived, Moment, Place, Traded, Wish};
 
 /// Recorded time is local time.
 const LOCAL: LocalTime = LocalTime { east_s: 0, change: None };
@@ -76,17 +76,25 @@ impl Mind {
             self.mind.lived(before, &seen, &LOCAL);
         }
         if let Some(settled) = &moment.settled {
+            let own = settled.traded.and_then(|Traded { side, filled, amount, .. }| {
+                Cleared::own(side, filled, amount, &self.terms(&settled.tariff))
+            });
             let totals = settled.totals.map(|totals| agent::Totals {
                 matched: totals.matched,
                 supplier_import: totals.supplier_import,
                 supplier_export: totals.supplier_export,
-                forward: None,
+                forward: totals.forward.or(own),
             });
             let (bought, sold) = own_exchange(&settled.outcome);
             let delivered = self.delivered(&settled.outcome, &settled.tariff);
             let interval = settled.outcome.interval;
             // Beyond the range of money nothing is counted, and trading stops: that is in its state.
-            let _ = self.mind.settled(&Settled { interval, bought, sold, totals, delivered }, &LOCAL);
+            let paid = settled
+                .outcome
+                .metered
+                .is_some()
+                .then(|| Paid { received: settled.outcome.amount, terms: self.terms(&settled.tariff) });
+            let _ = self.mind.settled(&Settled { interval, bought, sold, totals, delivered, paid }, &LOCAL);
         }
     }
 
@@ -157,6 +165,7 @@ impl Brain for Mind {
         let terms: Vec<_> = moment.tariff.iter().map(|point| self.terms(point)).collect();
         let connection = self.connection(moment);
         let account = self.account(moment);
+        self.mind.stood(moment.interval, &moment.standing, &LOCAL);
         let decision = self.mind.decide(&agent::Moment {
             now: moment.now,
             interval: moment.interval,
@@ -172,7 +181,7 @@ impl Brain for Mind {
         let wishes: Vec<_> = decision.actions.into_iter().map(wish).collect();
         self.quota.used += u32::try_from(wishes.len()).unwrap_or(u32::MAX);
         self.wanted.clone_from(&wishes);
-        Some(Decision { step, expected, wishes })
+        Some(Decision { step, expected, wishes, rests: decision.rests })
     }
 
     fn sent(&mut self, entries: &[EntryId]) {

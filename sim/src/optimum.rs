@@ -379,7 +379,7 @@ fn in_n(amount: f64) -> i64 {
 mod tests {
     use super::*;
     use crate::dataset::{Recording, Season};
-    use crate::simulate_against_optimum;
+    use crate::{TariffKind, simulate_against_optimum};
 
     fn first_week(recording: &Recording, intervals: usize) -> OptimumWeek {
         let options = Options { intervals, ..Options::new(Season::Summer, 1) };
@@ -400,6 +400,32 @@ mod tests {
             assert!((paid - least).abs() < 1_000_000, "{paid} and {least} n: less than a thousandth apart");
         }
         assert!(week.run_n > 1_000_000_000, "more than one of the currency: {}", week.run_n);
+    }
+
+    #[test]
+    fn with_and_without_agents_a_few_homes_pay_no_less_than_the_optimum_in_summer_and_winter() {
+        for season in Season::ALL {
+            let recording = Recording::builtin(season).unwrap();
+            let run = |agents| {
+                // At one price nothing is to be gained by another hour in winter.
+                let tariff = TariffKind::TimeOfUse;
+                let options =
+                    Options { intervals: 192, homes: Some(10), agents, tariff, ..Options::new(season, 1) };
+                simulate_against_optimum(&recording, &options).unwrap().optimum[0]
+            };
+            let (planned, left_alone) = (run(true), run(false));
+            for week in [planned, left_alone] {
+                for (paid, least) in
+                    [(week.run_n, week.run_optimum_n), (week.unplanned_n, week.unplanned_optimum_n)]
+                {
+                    assert!(paid > least - 1_000_000, "{season}: {week:?}");
+                }
+            }
+            // Without agents what was lived on the ledger is the unplanned twin.
+            assert_eq!(left_alone.run_n, left_alone.unplanned_n, "{season}");
+            let possible = left_alone.run_n - left_alone.run_optimum_n;
+            assert!(possible > 1_000_000, "{season}: there is something to plan: {left_alone:?}");
+        }
     }
 
     #[test]

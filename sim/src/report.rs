@@ -1,8 +1,10 @@
 //! The closing object of a run: what everything came to, per home and in all.
 //!
 //! Money is in n (10⁻⁹ of the currency), energy in Wh. A **cost** is what a home paid, net of what it received; its **net**
-//! adds the wear of its battery and takes off what is stored at the end: in the battery at the middle of the supplier's last
-//! prices, ahead in heat at what the supplier would charge. So an empty battery or a cold house is no saving.
+//! adds the wear of its battery and takes off what is stored at the end: in the battery and ahead in heat, as far as the home
+//! would otherwise take it from its supplier within two days of the last week, at what that charges on average; what a battery holds beyond
+//! that, at the middle of the supplier's prices; in both cases less the wear of giving it. So an empty battery or a cold
+//! house is no saving, and a battery that was filled on Sunday night for Monday is no loss.
 
 use std::fmt;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::thread;
 
-use agent::{Alike, HORIZON, Standing};
+use agent::{Alike, Cleared, HORIZON, Standing};
 use energy::{HomeId, Interval, Money, Price};
 use ledger::{IntervalOutcome, Outcome, TariffPoint, VerifiedEntry};
 use market::{Account, Network, NodeIndex, NodeSpec};
@@ -77,6 +77,8 @@ struct Run<'a> {
     places: BTreeMap<HomeId, usize>,
     /// Prices and totals of what was settled last.
     settled: Option<(TariffPoint, Option<Totals>)>,
+    /// What public gates cleared of intervals that are not settled yet.
+    gates: BTreeMap<Interval, Cleared>,
     weeks: Vec<Money>,
     refused: u64,
     reasons: Vec<String>,
@@ -112,6 +114,7 @@ pub(crate) fn run<'a>(
         desks,
         numbers,
         settled: None,
+        gates: BTreeMap::new(),
         weeks: vec![Money::ZERO; options.intervals.div_ceil(WEEK)],
         refused: 0,
         reasons: Vec::new(),
@@ -258,9 +261,17 @@ impl<'a> Run<'a> {
                     }
                     self.desk(&outcome.home)?.settle(outcome)?;
                 }
-                Outcome::Interval(outcome) => self.settled = Some((outcome.tariff, totals(&outcome))),
-                // Positions are looked up on the ledger; nothing else in a run depends on how a gate came to them.
-                Outcome::Gate(_) | Outcome::Order(_) | Outcome::Breach(_) => {}
+                Outcome::Interval(outcome) => {
+                    let forward = self.gates.remove(&outcome.interval);
+                    self.settled = Some((outcome.tariff, totals(&outcome, forward)));
+                }
+                Outcome::Gate(gate) => {
+                    let price = gate.price.filter(|_| gate.public && !gate.void);
+                    self.gates
+                        .extend(price.map(|price| (gate.interval, Cleared { volume: gate.volume, price })));
+                }
+                Outcome::Order(outcome) => self.desk(&outcome.home)?.cleared(&outcome),
+                Outcome::Breach(_) => {}
             }
         }
         for (id, error) in came.refused {
@@ -328,10 +339,10 @@ impl<'a> Run<'a> {
 }
 
 /// What members see of their own community: totals of so many homes (audit design, "Anonymity rule").
-fn totals(outcome: &IntervalOutcome) -> Option<Totals> {
+fn totals(outcome: &IntervalOutcome, forward: Option<Cleared>) -> Option<Totals> {
     let IntervalOutcome { matched, supplier_import, supplier_export, homes, missing, .. } = *outcome;
     let metered = homes.saturating_sub(missing);
-    (metered >= COMMUNITY_MIN).then_some(Totals { matched, supplier_import, supplier_export })
+    (metered >= COMMUNITY_MIN).then_some(Totals { matched, supplier_import, supplier_export, forward })
 }
 
 /// Every desk takes its turn; on more than one thread the result is the same, since none sees another.

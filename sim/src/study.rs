@@ -1,7 +1,7 @@
 //! One recording lived through three times: alone, with neighbours, and on the ledger; and what came of it.
 
-use agent::Goal;
-use energy::{Money, Price, midpoint_floor};
+use agent::{Goal, Standing};
+use energy::{Money, Price, WattHours, midpoint_floor};
 use ledger::TariffPoint;
 use market::{Network, NodeIndex};
 
@@ -9,10 +9,13 @@ use crate::SimError;
 use crate::dataset::Recording;
 use crate::desk::Desk;
 use crate::home::{Flow, Household, Running, Tally, WEAR};
-use crate::options::{Forward, Options};
+use crate::options::{Forward, Options, WEEK};
 use crate::report::{Checks, Foresight, HomeReport, Made, OptimumWeek, Passive, Report, Way};
 use crate::run::{Brains, Ran, run};
 use crate::without::{Sum, Unplanned, alone, neighbours, prices};
+
+/// Intervals of two days, as far as agents plan.
+const TWO_DAYS: u64 = agent::HORIZON as u64;
 
 /// Everything a run works on.
 pub(crate) struct Scene {
@@ -62,7 +65,6 @@ pub(crate) fn study(
     let alone = alone(network, nodes, &prices, &unplanned.flows)?;
     let with_neighbours = neighbours(network, households, nodes, &prices, &unplanned.flows)?;
     let ran = run(options, households, network, recording.first, brains)?;
-    let last = prices.last().copied().unwrap_or(options.tariff.at(options.season, recording.first));
     let mut homes = Vec::with_capacity(households.len());
     for (number, (household, desk)) in households.iter().zip(&ran.desks).enumerate() {
         let sums = [
@@ -76,10 +78,7 @@ pub(crate) fn study(
         ];
         let idle = (&unplanned.running[number], unplanned.flows[number].as_slice());
         let lived = [idle, idle, (&desk.running, desk.flows.as_slice())];
-        let worth = Worth {
-            stored: midpoint_floor(last.import_price, last.export_price),
-            heat: last.import_price.add(network.fee_down_from_root(nodes[number]))?,
-        };
+        let worth = Worth::of(&prices, network.fee_down_from_root(nodes[number]), &unplanned.flows[number])?;
         let mut ways = [Way::default(); 3];
         for ((way, sum), (running, flows)) in ways.iter_mut().zip(sums).zip(lived) {
             *way = way_of(household, running, flows, sum, worth)?;
@@ -96,13 +95,45 @@ pub(crate) fn n(amount: Money) -> i64 {
     i64::try_from(amount.get()).unwrap_or(if amount.is_negative() { i64::MIN } else { i64::MAX })
 }
 
-/// What a kWh is worth that is left at the end.
-#[derive(Debug, Clone, Copy)]
+/// What energy is worth that is left at the end. It is the same whichever way the home lived.
+#[derive(Debug, Clone, Copy, Default)]
 struct Worth {
-    /// In a battery: what neighbours pay for it.
-    stored: Price,
-    /// Ahead in heat: what the home need not take from its supplier.
-    heat: Price,
+    /// What the home needs from outside in two days, Wh: as much as it took without an agent in two mean days of the last week.
+    need: u64,
+    /// What a kWh of that saves it: its supplier's mean price of the last week, fees included.
+    saved: Price,
+    /// What neighbours pay for a kWh beyond that: the middle of the supplier's mean prices.
+    sold: Price,
+}
+
+impl Worth {
+    fn of(prices: &[TariffPoint], fee_down: Price, unplanned: &[Flow]) -> Result<Self, SimError> {
+        let week = prices.get(prices.len().saturating_sub(WEEK)..).unwrap_or(prices);
+        let mean = |price: fn(&TariffPoint) -> Price| -> Price {
+            let sum: i64 = week.iter().map(|point| price(point).get()).sum();
+            Price::new(sum / i64::try_from(week.len().max(1)).unwrap_or(i64::MAX))
+        };
+        let (import, export) = (mean(|point| point.import_price), mean(|point| point.export_price));
+        let flows = unplanned.get(unplanned.len().saturating_sub(WEEK)..).unwrap_or(unplanned);
+        let taken: u64 = flows.iter().map(|flow| flow.import).sum();
+        Ok(Self {
+            need: taken * TWO_DAYS / (flows.len() as u64).max(1),
+            saved: import.add(fee_down)?,
+            sold: midpoint_floor(import, export),
+        })
+    }
+
+    /// Of what a battery holds, less the wear of giving it.
+    fn of_stored(&self, stored: WattHours) -> Result<Money, SimError> {
+        let used = WattHours::new(stored.get().min(self.need));
+        let given = stored.saturating_sub(used);
+        Ok(self.saved.sub(WEAR)?.cost_of(used)?.add(self.sold.sub(WEAR)?.cost_of(given)?)?)
+    }
+
+    /// Of what devices hold.
+    fn of_all(&self, standing: &Standing) -> Result<Money, SimError> {
+        Ok(self.of_stored(standing.battery)?.add(self.saved.cost_of(standing.heat)?)?)
+    }
 }
 
 fn way_of(
@@ -113,11 +144,10 @@ fn way_of(
     worth: Worth,
 ) -> Result<Way, SimError> {
     let Tally { discharged, curtailed, .. } = running.tally;
-    let [began, ended] = [Running::new(household).standing, running.standing]
-        .map(|standing| worth.stored.cost_of(standing.battery)?.add(worth.heat.cost_of(standing.heat)?));
+    let began = worth.of_all(&Running::new(household).standing)?;
     let cost = sum.amount.neg()?;
-    let stored = ended?.sub(began?)?;
-    let net = cost.add(WEAR.cost_of(energy::WattHours::new(discharged))?)?.sub(stored)?;
+    let stored = worth.of_all(&running.standing)?.sub(began)?;
+    let net = cost.add(WEAR.cost_of(WattHours::new(discharged))?)?.sub(stored)?;
     Ok(Way {
         cost_n: n(cost),
         net_n: n(net),
@@ -259,5 +289,31 @@ fn sum_up(
         checks,
         optimum,
         wall_s: 0.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_in_a_battery_saves_what_its_home_takes_from_outside_and_the_rest_is_sold() {
+        let point = |import, export| TariffPoint {
+            import_price: Price::new(import),
+            export_price: Price::new(export),
+        };
+        // What was longer ago than a week says nothing about the next days.
+        let mut prices = vec![point(900_000, 0); 4];
+        prices.extend([point(250_000, 80_000); WEEK]);
+        let flow = |import| Flow { import, export: 0 };
+        let mut flows = vec![flow(1_000_000); 4];
+        flows.extend([flow(0), flow(20)].repeat(WEEK / 2));
+        let worth = Worth::of(&prices, Price::new(50_000), &flows).unwrap();
+        assert_eq!(worth.need, 10 * TWO_DAYS, "of two mean days");
+        let of = |wh| worth.of_stored(WattHours::new(wh)).unwrap().get();
+        assert_eq!(of(1_000), 270_000 * 1_000, "0.30 less 0.03 of wear");
+        assert_eq!(of(2_920), 270_000 * 1_920 + 135_000 * 1_000, "0.165 less 0.03");
+        let warm = Standing { heat: WattHours::new(100), ..Standing::default() };
+        assert_eq!(worth.of_all(&warm).unwrap().get(), 300_000 * 100);
     }
 }

@@ -152,6 +152,42 @@ mod tests {
     }
 
     #[test]
+    fn the_shadow_that_an_agent_keeps_stands_where_its_home_would_without_an_agent() {
+        let recording = Recording::builtin(Season::Summer).unwrap();
+        let options = Options { intervals: 288, ..Options::new(Season::Summer, 1) };
+        let Scene { households, .. } = Scene::new(&recording, &options).unwrap();
+        let local = agent::LocalTime { east_s: 0, change: None };
+        let mut compared = 0;
+        for household in households.iter().filter(|household| household.is_flexible()) {
+            let mut guard = agent::Guard::new(recording.first.mtu(), household.devices);
+            let (mut idle, mut real) = (Running::new(household), Running::new(household));
+            for at in 0..options.intervals {
+                idle.begin(household, at);
+                real.begin(household, at);
+                let interval =
+                    Interval::from_index(recording.first.index() + at as u64, recording.first.mtu());
+                guard.stood(interval, &real.standing, local.month(interval.start()));
+                idle.carry_on(household, at);
+                // Really the battery stands still, and the vehicle waits.
+                let given = household.given(at);
+                let certain = household.certain(at);
+                let heat = given.heat;
+                let net = given.load.get() + heat.get();
+                let import = WattHours::new(net.saturating_sub(given.pv.get()));
+                let export = WattHours::new(given.pv.get().saturating_sub(net));
+                let still = agent::Step { heat, import, export, ..agent::Step::default() };
+                real.standing = agent::advance(&household.devices, &real.standing, &still, certain.heat);
+                let did = agent::Did { heat, ..agent::Did::default() };
+                let seen = agent::Seen { import, export, pv: None, did, heat_need: heat };
+                guard.lived(interval, &seen);
+                assert_eq!(*guard.shadow(), idle.standing, "{} in {at}", household.home.id);
+                compared += usize::from(real.standing != idle.standing);
+            }
+        }
+        assert!(compared > 1_000, "{compared} intervals in which they stood otherwise");
+    }
+
+    #[test]
     fn matching_leaves_no_home_worse_off_in_any_interval() {
         let recording = Recording::builtin(Season::Winter).unwrap();
         let options = Options { intervals: 96, ..Options::new(Season::Winter, 1) };

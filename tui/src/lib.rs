@@ -7,6 +7,7 @@
 //! What is deliberately absent: the insides of a node. Everything shown comes through [`api`].
 
 mod figures;
+mod market;
 mod model;
 mod neighbourhood;
 mod poll;
@@ -36,6 +37,9 @@ pub struct Args {
     /// Nodes from a file, as the demo writes it: a JSON list of {"home", "url", "token"}
     #[arg(long, value_name = "FILE")]
     pub neighbourhood: Option<PathBuf>,
+    /// Begin with the forward market in the lower half; the key m does the same
+    #[arg(long)]
+    pub market: bool,
     /// Print one frame and exit
     #[arg(long)]
     pub once: bool,
@@ -130,7 +134,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let targets = neighbourhood::targets(&args)?;
     // https://no-color.org: set and not empty means no colour.
     let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    terminal::interactive(targets, colour).await
+    terminal::interactive(targets, args.market, colour).await
 }
 
 /// The frame that `--once` prints, as text.
@@ -138,7 +142,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 /// # Errors
 /// [`TuiError`].
 pub async fn frame(args: &Args) -> anyhow::Result<String> {
-    terminal::once(neighbourhood::targets(args)?, args.size).await
+    terminal::once(neighbourhood::targets(args)?, args.market, args.size).await
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use api::{IntervalRow, MeterCondition, Status, Today};
 
+use crate::market::Market;
+
 /// A value that is older is dimmed.
 pub const STALE: Duration = Duration::from_secs(5);
 
@@ -23,6 +25,8 @@ pub struct Answer {
     pub today: Option<Today>,
     /// Settled intervals of the community, if they were asked for.
     pub intervals: Option<Vec<IntervalRow>>,
+    /// Trading ahead, if it was asked for.
+    pub market: Option<Box<Market>>,
 }
 
 /// One home.
@@ -33,6 +37,8 @@ pub struct Home {
     pub status: Option<Status>,
     /// The last known day.
     pub today: Option<Today>,
+    /// What is traded ahead, as far as known.
+    pub market: Option<Box<Market>>,
     /// When the node last answered.
     pub answered: Option<Instant>,
     /// Why it does not answer now.
@@ -108,6 +114,8 @@ pub struct Model {
     pub sort: Sort,
     /// Index of the selected home.
     pub selected: usize,
+    /// True while the forward market is shown in place of the last settlements.
+    pub market: bool,
     /// True while the help is shown.
     pub help: bool,
 }
@@ -157,6 +165,10 @@ impl Home {
         if self.power_age(now).is_some_and(|age| age > POWER_LOST) {
             return because(Severity::Medium, 'P', "power is old".to_owned());
         }
+        if let Some(breach) = self.market.as_ref().and_then(|market| market.breaches.first()) {
+            let words = format!("over cap {}", crate::figures::clock(breach.interval_start));
+            return because(Severity::Medium, 'B', words);
+        }
         if self.unmetered() {
             return because(Severity::Low, 'N', "no reading".to_owned());
         }
@@ -177,12 +189,14 @@ impl Home {
 impl Model {
     /// Homes that were not asked yet.
     pub fn new(labels: impl IntoIterator<Item = String>) -> Self {
-        let home = |label| Home { label, status: None, today: None, answered: None, error: None };
+        let home =
+            |label| Home { label, status: None, today: None, market: None, answered: None, error: None };
         Self {
             homes: labels.into_iter().map(home).collect(),
             intervals: Vec::new(),
             sort: Sort::default(),
             selected: 0,
+            market: false,
             help: false,
         }
     }
@@ -194,6 +208,7 @@ impl Model {
             Ok(answer) => {
                 home.status = Some(answer.status);
                 home.today = answer.today.or_else(|| home.today.take());
+                home.market = answer.market.or_else(|| home.market.take());
                 home.answered = Some(now);
                 home.error = None;
                 self.intervals = answer.intervals.unwrap_or_else(|| std::mem::take(&mut self.intervals));

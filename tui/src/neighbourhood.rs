@@ -133,7 +133,7 @@ mod tests {
     fn args(neighbourhood: &Path) -> Args {
         let size = Size { columns: 80, rows: 24 };
         let neighbourhood = Some(neighbourhood.to_owned());
-        Args { connect: Vec::new(), token_file: Vec::new(), neighbourhood, once: true, size }
+        Args { connect: Vec::new(), token_file: Vec::new(), neighbourhood, market: false, once: true, size }
     }
 
     #[test]

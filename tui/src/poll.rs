@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use api::{ClientError, Time};
+use api::{Client, ClientError, ForwardMode, Time};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
+use crate::market::Market;
 use crate::model::Answer;
 use crate::neighbourhood::Target;
 
@@ -15,6 +17,12 @@ const PERIOD: Duration = Duration::from_secs(1);
 
 /// How many settled intervals are shown at most.
 const INTERVALS: u32 = 40;
+
+/// How often a node is asked what is traded ahead: gates close minutes apart, on a faster clock seconds.
+const MARKET_PERIOD: Duration = Duration::from_secs(5);
+
+/// How many gates are shown at most.
+const GATES: u32 = 40;
 
 /// What came of asking the node at an index.
 pub type Polled = (usize, Result<Answer, String>);
@@ -50,13 +58,14 @@ async fn follow(index: usize, target: Target, leader: Arc<AtomicUsize>, sender: 
 pub struct Seen {
     day: Option<Option<Time>>,
     intervals: Option<Option<Time>>,
+    market: Option<Instant>,
 }
 
 /// Asks one node once: what changes all the time always, the rest only if an interval was settled since.
 pub async fn ask(target: &Target, seen: &mut Seen, leads: bool) -> Result<Answer, ClientError> {
     let status = target.client.status().await?;
     let settled = status.last_settled;
-    let mut answer = Answer { status, today: None, intervals: None };
+    let mut answer = Answer { status, today: None, intervals: None, market: None };
     if seen.day != Some(settled) {
         answer.today = Some(target.client.today(false).await?);
         seen.day = Some(settled);
@@ -65,5 +74,29 @@ pub async fn ask(target: &Target, seen: &mut Seen, leads: bool) -> Result<Answer
         answer.intervals = Some(target.client.intervals(INTERVALS, None).await?.items);
         seen.intervals = Some(settled);
     }
+    if seen.market.is_none_or(|asked| asked.elapsed() >= MARKET_PERIOD) {
+        answer.market = market(&target.client).await?.map(Box::new);
+        seen.market = Some(Instant::now());
+    }
     Ok(answer)
+}
+
+/// What is traded ahead; `None` while the node has not loaded its ledger, or its home is not on it.
+async fn market(client: &Client) -> Result<Option<Market>, ClientError> {
+    let rules = match client.market_rules(1).await {
+        Ok(rules) => rules,
+        Err(ClientError::Refused { .. }) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut market = Market { rules, positions: vec![], breaches: vec![], gates: vec![], envelopes: vec![] };
+    if market.rules.forward == ForwardMode::Off {
+        return Ok(Some(market));
+    }
+    let history = client.market_history(1, GATES, None).await?;
+    (market.gates, market.breaches) = (history.gates, history.breaches);
+    market.positions = client.market_book(None).await?.positions;
+    if let Some(newest) = market.newest() {
+        market.envelopes = client.market_curve(Some(newest)).await?.envelopes;
+    }
+    Ok(Some(market))
 }

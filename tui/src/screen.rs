@@ -42,7 +42,11 @@ pub fn draw(frame: &mut Frame<'_>, model: &Model, now: Instant, colour: bool) {
     frame.render_widget(Paragraph::new(view.community()), top);
     frame.render_widget(Paragraph::new(view.worst()), state);
     view.homes(frame, homes);
-    view.settlements(frame, settlements);
+    if model.market {
+        view.market(frame, settlements);
+    } else {
+        view.settlements(frame, settlements);
+    }
     frame.render_widget(Paragraph::new(view.keys()).style(dim()), keys);
     if model.help {
         help(frame, area);
@@ -239,7 +243,8 @@ impl View<'_> {
 
     fn keys(&self) -> String {
         let sort = self.model.sort.word();
-        format!(" q quit  j/k move  s sort: {sort}  ? help")
+        let lower = if self.model.market { "settlements" } else { "market" };
+        format!(" q quit  j/k move  s sort: {sort}  m {lower}  ? help")
     }
 }
 
@@ -311,7 +316,7 @@ fn local_share(row: &IntervalRow) -> String {
 const HELP: &[&str] = &[
     "q quit           j/k or arrows  move",
     "s sort           g/G            first, last home",
-    "? close help",
+    "m market, settlements below        ? close help",
     "",
     "imp/exp   power taken from / given to the grid",
     "D, F      delegate, follower",
@@ -321,6 +326,7 @@ const HELP: &[&str] = &[
     "U no answer      M meter silent      Q meter uncertain",
     "L blocks behind  P power is old      S syncing",
     "N no reading for the last settled interval",
+    "B carried more than the operator's cap in the last day",
 ];
 
 fn help(frame: &mut Frame<'_>, area: Rect) {
@@ -331,5 +337,6 @@ fn help(frame: &mut Frame<'_>, area: Rect) {
     frame.render_widget(Paragraph::new(lines).block(block(" Help ")), popup);
 }
 
+mod market;
 #[cfg(test)]
 mod tests;

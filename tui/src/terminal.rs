@@ -27,8 +27,9 @@ const ONCE_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWERS_WAITING: usize = 64;
 
 /// Asks every node once and draws one frame as text.
-pub async fn once(targets: Vec<Target>, size: Size) -> anyhow::Result<String> {
+pub async fn once(targets: Vec<Target>, market: bool, size: Size) -> anyhow::Result<String> {
     let mut model = Model::new(targets.iter().map(|target| target.label.clone()));
+    model.market = market;
     let now = Instant::now();
     let mut first_failure = None;
     for (index, mut answer) in join_all(targets.iter().map(ask_once)).await.into_iter().enumerate() {
@@ -81,12 +82,13 @@ fn text(buffer: &Buffer) -> String {
 }
 
 /// Shows the console until the user quits.
-pub async fn interactive(targets: Vec<Target>, colour: bool) -> anyhow::Result<()> {
+pub async fn interactive(targets: Vec<Target>, market: bool, colour: bool) -> anyhow::Result<()> {
     if !std::io::stdout().is_terminal() {
         let message = "the console needs a terminal; --once prints one frame without".to_owned();
         return Err(TuiError::Usage(message).into());
     }
     let mut model = Model::new(targets.iter().map(|target| target.label.clone()));
+    model.market = market;
     let leader = Arc::new(AtomicUsize::new(0));
     let (sender, mut answers) = mpsc::channel(ANSWERS_WAITING);
     poll::start(targets, &leader, &sender);
@@ -155,6 +157,7 @@ fn handle(model: &mut Model, event: &Event) -> bool {
         KeyCode::Char('g') | KeyCode::Home => model.move_selection(isize::MIN, now),
         KeyCode::Char('G') | KeyCode::End => model.move_selection(isize::MAX, now),
         KeyCode::Char('s') => model.sort = model.sort.next(),
+        KeyCode::Char('m') => model.market = !model.market,
         _ => {}
     }
     true
@@ -179,6 +182,10 @@ mod tests {
         }
         press(&mut model, KeyCode::Char('s'));
         assert_eq!(model.sort.word(), "state");
+        for shown in [true, false] {
+            press(&mut model, KeyCode::Char('m'));
+            assert_eq!(model.market, shown);
+        }
         press(&mut model, KeyCode::Char('?'));
         assert!(model.help);
         assert!(press(&mut model, KeyCode::Esc) && !model.help);

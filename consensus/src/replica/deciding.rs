@@ -368,12 +368,12 @@ impl Replica {
 
     /// What a gate or deadline block leaves out although this node received it long enough before: orders and readings
     /// that are valid in that state and not overtaken by a larger number in the block. Nothing in the rounds after
-    /// round f, in which an honest delegate has proposed, and nothing where the block had no room.
+    /// round f, in which an honest delegate has proposed, and nothing that the block had no room for.
     fn missing_from(&self, executed: &Executed, round: u32) -> Vec<VerifiedEntry> {
         let block = &executed.block;
         let time = block.header.time;
         let judged_rounds = self.faults() as u64;
-        if u64::from(round) > judged_rounds || !self.ledger.deadline_at(time) || is_full(executed) {
+        if u64::from(round) > judged_rounds || !self.ledger.deadline_at(time) {
             return Vec::new();
         }
         let included: std::collections::BTreeSet<EntryId> =
@@ -383,6 +383,7 @@ impl Replica {
                 && self.now.wall_ms.saturating_sub(seen_ms) >= SEEN_BEFORE_MS
                 && !included.contains(&entry.id())
                 && !executed.ledger.is_used(entry.entry())
+                && !executed.lacked_room_for(entry)
                 && self.ledger.check(entry, time).is_ok()
         };
         let waiting = self.pool.iter().filter(|waiting| must(&waiting.entry, waiting.seen_ms));
@@ -574,13 +575,6 @@ const fn verdict(proposal: &SignedProposal, valid: bool) -> Judged {
         block: proposal.block,
         valid,
     }
-}
-
-/// True if one more entry might not have fitted.
-fn is_full(executed: &Executed) -> bool {
-    let bytes: usize = executed.block.entries.iter().map(|entry| entry.bytes().len() + 4).sum();
-    executed.block.entries.len() >= ledger::BLOCK_ENTRIES_MAX
-        || bytes + 2 * ledger::ENTRY_BYTES_MAX > ledger::BLOCK_BYTES_MAX
 }
 
 fn proposer_home<'d>(delegates: &'d DelegateSet, certificate: &Certificate) -> Option<&'d HomeId> {

@@ -3,6 +3,7 @@
 mod bench;
 mod cluster;
 mod entries;
+mod full_block;
 mod replica;
 mod simulation;
 mod street;

@@ -1,14 +1,16 @@
 //! Members who leave: from an interval on they are none, and what came before is settled as ever.
 
-use energy::{HomeId, Interval, Timestamp};
+use energy::{HomeId, Interval, Money, Timestamp, WattHours};
 
+use super::gate::{Traded, order_outcome};
 use super::{Step, by, gate_of, with};
 use crate::entry::VerifiedEntry;
 use crate::error::EntryError;
 use crate::genesis::Forward;
+use crate::outcome::Outcome;
 
 impl Step {
-    /// From `from` on no reading of it is taken, and no order; its open ones for then are taken back. Its balance stays until it
+    /// From `from` on no reading of it is taken, and no order; its open ones for then end unfilled. Its balance stays until it
     /// is withdrawn, its claims until they are paid; its keys and the serial number of its meter are never used again. A
     /// delegate keeps its seat: that is another duty, and only an election can fill it.
     pub(super) fn departure(
@@ -35,11 +37,16 @@ impl Step {
         Ok(())
     }
 
-    /// Takes a home's open orders back, for `from` and later.
+    /// Takes a home's open orders back, for `from` and later. They end here and not at their gates, where they stand no more.
     fn drop_orders(&mut self, home: &HomeId, from: Interval) -> Result<(), EntryError> {
         let dropped = self.state.book.extract(|(index, of)| of == home && *index >= from.index());
-        for order in dropped.iter().flat_map(|(_, mine)| &mine.orders) {
-            self.change_reserve(home, order.reserve.as_money().neg()?)?;
+        for ((index, _), mine) in dropped {
+            let interval = self.state.interval(index);
+            for order in mine.orders {
+                self.change_reserve(home, order.reserve.as_money().neg()?)?;
+                let nothing = Traded { void: false, filled: WattHours::ZERO, amount: Money::ZERO };
+                self.outcomes.push(Outcome::Order(order_outcome(interval, home, &order, nothing)));
+            }
         }
         Ok(())
     }

@@ -181,7 +181,8 @@ impl Step {
             if of.order.side == Side::Sell {
                 volume = volume.add(*filled)?;
             }
-            self.outcomes.push(Outcome::Order(order_outcome(interval, void, of, *filled, *amount)));
+            let traded = Traded { void, filled: *filled, amount: *amount };
+            self.outcomes.push(Outcome::Order(order_outcome(interval, &of.home, &of.order, traded)));
         }
         let outcome = GateOutcome {
             interval,
@@ -328,16 +329,26 @@ fn clear_auction(network: &Network, orders: &[market::Order<EntryId>]) -> Result
     })
 }
 
-fn order_outcome(
+/// What an order came to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Traded {
+    pub void: bool,
+    pub filled: WattHours,
+    /// What its home receives (pays, if negative).
+    pub amount: Money,
+}
+
+/// The one result of an order of `home`.
+pub(super) fn order_outcome(
     interval: Interval,
-    void: bool,
-    of: &Waiting,
-    filled: WattHours,
-    amount: Money,
+    home: &HomeId,
+    order: &OpenOrder,
+    traded: Traded,
 ) -> OrderOutcome {
-    let OpenOrder { id, side, price, quantity, salt: Salt(secret), .. } = &of.order;
+    let OpenOrder { id, side, price, quantity, salt: Salt(secret), .. } = order;
+    let Traded { void, filled, amount } = traded;
     OrderOutcome {
-        home: of.home.clone(),
+        home: home.clone(),
         interval,
         order: *id,
         side: *side,

@@ -172,7 +172,7 @@ impl Step {
         time: Timestamp,
     ) -> Result<(), EntryError> {
         by(verified, &self.roles().operator, "the operator")?;
-        self.is_ahead(from, points.len(), time)?;
+        self.are_prices_ahead(from, points.len(), time)?;
         let ordinary = points.iter().all(|point| self.state.is_ordinary_tariff(point));
         self.second_signature(verified, ordinary, from, time)?;
         for point in points {

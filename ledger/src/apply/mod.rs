@@ -22,7 +22,7 @@ use crate::entry::{Body, Entry, Stream, VerifiedEntry};
 use crate::error::EntryError;
 use crate::genesis::Roles;
 use crate::outcome::{Outcome, PostingRecord, ReadingRecord};
-use crate::settle::OUTCOMES_MAX;
+use crate::room::waits_after;
 use crate::state::{Member, State};
 
 pub(crate) use forward::gate_of;
@@ -55,7 +55,9 @@ impl Step {
     /// On an error the step may be half-changed; the caller drops it.
     pub fn apply(&mut self, verified: &VerifiedEntry, time: Timestamp) -> Result<(), EntryError> {
         let entry = verified.entry();
-        self.has_room(entry)?;
+        if waits_after(self.outcomes.len(), entry) {
+            return Err(EntryError::BlockFull);
+        }
         self.count(entry, time)?;
         match &entry.body {
             Body::Reading { home: Some(home), reading } => self.home_reading(entry, home, reading, time),
@@ -96,17 +98,6 @@ impl Step {
             }
             Body::Departure { home, from } => self.departure(verified, home, *from, time),
         }
-    }
-
-    /// Each interval that is read late settles in the block of its reading, which takes only so many. What is refused here
-    /// passes in a later block. All of its kind wait, also those that are in time: numbers ascend, so one that overtakes would
-    /// shut out those before it.
-    fn has_room(&self, entry: &Entry) -> Result<(), EntryError> {
-        let is_read = matches!(
-            entry.body,
-            Body::Reading { .. } | Body::OperatorReading { .. } | Body::Correction { .. }
-        );
-        if is_read && self.outcomes.len() >= OUTCOMES_MAX { Err(EntryError::BlockFull) } else { Ok(()) }
     }
 
     /// Uses up the entry's number, and the signer's quota.

@@ -8,11 +8,10 @@ use market::Metered;
 use super::{Step, by, gate_of, with};
 use crate::entry::{ConnectionSize, EnvelopePoint, FeePoint, Participation, VerifiedEntry};
 use crate::error::EntryError;
-use crate::genesis::{Forward, INTERVAL_ENERGY_MAX, ReadingSource, SHARES_MAX};
+use crate::genesis::{
+    Forward, INTERVAL_ENERGY_MAX, LIMITS_AHEAD_MS, PRICES_AHEAD_MS, ReadingSource, SHARES_MAX,
+};
 use crate::state::Pending;
-
-/// Envelopes and caps reach at most this far ahead, ms.
-const AHEAD_MS: u64 = 691_200_000;
 
 impl Step {
     /// The rules of tariffs; and a fee is never below zero, which would pay for moving energy in circles.
@@ -26,7 +25,7 @@ impl Step {
     ) -> Result<(), EntryError> {
         by(verified, &self.roles().operator, "the operator")?;
         self.is_edge(node)?;
-        self.is_ahead(from, points.len(), time)?;
+        self.are_prices_ahead(from, points.len(), time)?;
         if points.iter().any(|point| point.up.min(point.down) < Price::ZERO) {
             return Err(EntryError::Malformed { what: "a network fee is never below zero" });
         }
@@ -56,8 +55,7 @@ impl Step {
             return Err(EntryError::ForwardOff);
         }
         self.is_edge(node)?;
-        self.is_ahead(from, points.len(), time)?;
-        is_near(from, points.len(), time)?;
+        self.are_limits_ahead(from, points.len(), time)?;
         if self.is_closed(from) {
             return Err(EntryError::AfterGate { from, gate: gate_of(from) });
         }
@@ -81,8 +79,7 @@ impl Step {
     ) -> Result<(), EntryError> {
         by(verified, &self.roles().operator, "the operator")?;
         self.member(home)?;
-        self.is_ahead(from, points.len(), time)?;
-        is_near(from, points.len(), time)?;
+        self.are_limits_ahead(from, points.len(), time)?;
         if !points.iter().all(ConnectionSize::is_possible) {
             return Err(EntryError::Malformed { what: "a connection carries at most 1 MWh an interval" });
         }
@@ -143,8 +140,8 @@ impl Step {
             }
         }
         self.was_member(home, interval)?;
-        let key = (interval.index(), home.clone());
-        if interval.index() < self.state.next_to_settle && !self.state.unread.contains(&key) {
+        let index = interval.index();
+        if index < self.state.next_to_settle && !self.state.is_unread(home, index) {
             return Err(EntryError::SettledAlready { home: home.clone(), interval });
         }
         Ok(())
@@ -157,7 +154,7 @@ impl Step {
         pending: Pending,
     ) -> Result<(), EntryError> {
         let key = (interval.index(), home.clone());
-        let is_late = self.state.unread.remove(&key).is_some();
+        let is_late = self.state.take_unread(home, interval.index());
         let replaced = if is_late { None } else { self.state.pending.insert(key, pending) };
         let before = replaced.map(|pending| pending.metered).unwrap_or_default();
         let totals = &mut self.member_mut(home)?.totals;
@@ -230,6 +227,33 @@ impl Step {
         }
         Ok(())
     }
+
+    /// The same for tariffs and network fees, which reach only so far.
+    pub(super) fn are_prices_ahead(
+        &self,
+        from: Interval,
+        points: usize,
+        time: Timestamp,
+    ) -> Result<(), EntryError> {
+        self.is_ahead(from, points, time)?;
+        if is_near(from, points, time, PRICES_AHEAD_MS) {
+            return Ok(());
+        }
+        Err(EntryError::Malformed {
+            what: "tariffs and network fees reach at most 62 days ahead; publish the rest later",
+        })
+    }
+
+    /// And for envelopes and caps.
+    fn are_limits_ahead(&self, from: Interval, points: usize, time: Timestamp) -> Result<(), EntryError> {
+        self.is_ahead(from, points, time)?;
+        if is_near(from, points, time, LIMITS_AHEAD_MS) {
+            return Ok(());
+        }
+        Err(EntryError::Malformed {
+            what: "envelopes and caps reach at most 8 days ahead; publish the rest later",
+        })
+    }
 }
 
 /// `count` intervals from `from` on.
@@ -239,12 +263,7 @@ fn intervals_from(from: Interval, count: usize) -> impl Iterator<Item = Interval
 }
 
 /// Bounds what one operator can make every node keep.
-fn is_near(from: Interval, points: usize, time: Timestamp) -> Result<(), EntryError> {
+fn is_near(from: Interval, points: usize, time: Timestamp, ahead_ms: u64) -> bool {
     let length = from.mtu().ms().saturating_mul(u64::try_from(points).unwrap_or(u64::MAX));
-    if from.start().plus_ms(length).ms_since(time) > AHEAD_MS {
-        return Err(EntryError::Malformed {
-            what: "envelopes and caps reach at most 8 days ahead; publish the rest later",
-        });
-    }
-    Ok(())
+    from.start().plus_ms(length).ms_since(time) <= ahead_ms
 }

@@ -106,7 +106,7 @@ impl Step {
     /// True if the reading of a settled interval may still come: it then settles late, and there is nothing to correct yet.
     pub(super) fn is_unread(&self, home: &HomeId, interval: Interval) -> Result<bool, EntryError> {
         Ok(match self.state.rules.genesis.market.reading_source {
-            ReadingSource::MeteringOperator => self.state.unread.contains(&(interval.index(), home.clone())),
+            ReadingSource::MeteringOperator => self.state.is_unread(home, interval.index()),
             ReadingSource::Node => self.member(home)?.read_until.is_none_or(|last| last < interval.index()),
         })
     }

@@ -1,5 +1,7 @@
 use energy::{Balance, Price};
-use ledger::{Body, EntryError, Forward, Order, Outcome, ReadingSource, VerifiedEntry};
+use ledger::{
+    Body, EntryError, Forward, Order, OrderOutcome, OrderResult, Outcome, ReadingSource, VerifiedEntry,
+};
 use market::{Account, Metered, Side};
 
 use crate::fixture::*;
@@ -183,6 +185,15 @@ fn the_share_of_one_who_left_is_free_for_others_from_then_on() {
     assert!(matches!(street.refusal(at(3), &gone), EntryError::NoMemberIn { .. }));
 }
 
+/// What became of orders so far.
+fn results(street: &Fixture) -> Vec<OrderOutcome> {
+    let of = street.outcomes().filter_map(|(_, outcome)| match outcome {
+        Outcome::Order(of) => Some(of.clone()),
+        _ => None,
+    });
+    of.collect()
+}
+
 #[test]
 fn open_orders_of_one_who_leaves_are_taken_back_and_their_reserve_is_free() {
     let mut street = Fixture::with(2, |genesis| genesis.forward = Forward::Auction);
@@ -205,8 +216,17 @@ fn open_orders_of_one_who_leaves_are_taken_back_and_their_reserve_is_free() {
     let entry = departure(&mut street, 2, 4);
     street.after(3, &[entry]);
     assert_eq!(street.ledger.reserved(&home(2)).get(), before / 2);
+    let ended = results(&street);
+    assert_eq!(ended.len(), 1, "at once, not at a gate at which it does not stand any more");
+    assert_eq!((ended[0].order, ended[0].interval), (entries[1].id(), street.interval(5)));
+    assert_eq!((ended[0].result(), ended[0].quantity), (OrderResult::Unfilled, wh(1_000)));
     street.idle_until(120);
     assert_eq!(street.ledger.reserved(&home(2)).get(), 0);
+    let ended: Vec<_> = results(&street).into_iter().map(|of| (of.order, of.result())).collect();
+    let unfilled = |place: usize| (entries[place].id(), OrderResult::Unfilled);
+    assert_eq!(ended, [unfilled(1), unfilled(0)], "every order has one result");
+    let salts: std::collections::BTreeSet<_> = results(&street).iter().map(|of| of.salt.0).collect();
+    assert_eq!(salts.len(), 2);
     let closed = departure(&mut street, 1, 9);
     assert!(street.refusal(at(131), &closed).to_string().contains("gate"), "its gate closed at 130");
 }

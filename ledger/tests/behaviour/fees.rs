@@ -163,6 +163,10 @@ fn fees_follow_the_rules_of_tariffs() {
     let countersigned = series(&mut street, "f1", 4, &[ordinary], &[TREASURER]);
     assert!(street.ledger.check(&countersigned, at(1)).is_ok());
     assert!(matches!(refused(&mut street, "f1", 0, ordinary, &[AUDITOR]), EntryError::Retroactive { .. }));
+    let last = series(&mut street, "f1", 62 * 96 - 1, &[ordinary], &[]);
+    assert!(street.ledger.check(&last, at(1)).is_ok());
+    let far = refused(&mut street, "f1", 62 * 96, ordinary, &[TREASURER, AUDITOR]);
+    assert!(far.to_string().contains("at most 62 days ahead"), "{far}");
     let empty = series(&mut street, "f1", 5, &[], &[]);
     assert!(matches!(street.refusal(at(1), &empty), EntryError::Malformed { .. }));
     let body = Body::NetworkFees {

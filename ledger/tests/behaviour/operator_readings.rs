@@ -1,4 +1,4 @@
-use ledger::{Body, EntryError, Outcome, OutcomeKind, ReadingSource, VerifiedEntry};
+use ledger::{Body, EntryError, Outcome, OutcomeKind, Proposed, ReadingSource, VerifiedEntry};
 use market::{Metered, PostingKind};
 
 use crate::fixture::*;
@@ -290,10 +290,75 @@ fn a_block_settles_only_so_many_late_readings_and_the_next_one_takes_the_rest() 
     let points = [(1, 0); 192];
     let entries: Vec<_> = (1..=homes).map(|number| delivered(&mut street, number, 0, &points)).collect();
     let time = street.ledger.head_time().plus_ms(1_000);
-    let refused = street.propose(time, &entries).refused;
+    let limits = ledger::StandingLimits::default();
+    let other = street.verified(Body::StandingLimits { home: home(1), limits }, (Use::Member, 1), &[]);
+    let Proposed { executed, refused } = street.propose(time, &entries);
     assert!(refused.len() >= 4 && refused.iter().all(|(_, error)| *error == EntryError::BlockFull));
     let left: Vec<_> =
         entries.iter().filter(|entry| refused.iter().any(|(id, _)| *id == entry.id())).cloned().collect();
-    street.block(time.plus_ms(1_000), &left);
+    assert!(left.iter().all(|entry| executed.lacked_room_for(entry)));
+    assert!(!executed.lacked_room_for(&other), "what settles nothing has room");
+    let rest = street.block(time.plus_ms(1_000), &left).clone();
+    assert!(!rest.lacked_room_for(&entries[0]), "and so have readings in the next block");
     assert_eq!(street.late(homes, 191).metered, metered(1, 0));
+}
+
+/// What the state grew by over 40 days in which the metering operator delivered nothing.
+fn grown_without_readings(homes: u8) -> (Fixture, usize) {
+    let mut street = street(homes);
+    let before = street.ledger.snapshot().len();
+    // Three blocks a day: after a gap the first waits, the others settle.
+    for day in 1..=40 {
+        for minutes in [0, 10, 11] {
+            street.block(at(day * 1440 + minutes), &[]);
+        }
+    }
+    assert!(street.ledger.next_to_settle() > street.interval(39 * 96));
+    let grown = street.ledger.snapshot().len() - before;
+    (street, grown)
+}
+
+#[test]
+fn forty_days_without_readings_take_no_more_room_with_every_interval() {
+    let ((_, of_two), (mut street, of_twelve)) = (grown_without_readings(2), grown_without_readings(12));
+    // Prices are kept for all together; so the difference is what ten homes more need: a run of intervals each.
+    assert!(of_twelve - of_two <= 10 * 64, "{} bytes for ten homes", of_twelve - of_two);
+    // Each of those readings may still come, once, and settles its own interval.
+    let late = delivered(&mut street, 12, 20 * 96, &[(300, 0), (200, 0)]);
+    let time = street.ledger.head_time().plus_ms(60_000);
+    street.block(time, &[late]);
+    assert_eq!(
+        [0, 1].map(|more| street.late(12, 20 * 96 + more).metered),
+        [metered(300, 0), metered(200, 0)]
+    );
+    for (offset, settled) in
+        [(20 * 96 - 1, false), (20 * 96, true), (20 * 96 + 1, true), (20 * 96 + 2, false)]
+    {
+        let again = delivered(&mut street, 12, offset, &[(1, 0)]);
+        let found = street.ledger.check(&again, time.plus_ms(1));
+        assert_eq!(matches!(found, Err(EntryError::SettledAlready { .. })), settled, "{offset}: {found:?}");
+    }
+}
+
+#[test]
+fn readings_that_never_came_are_forgotten_with_their_prices() {
+    let (mut street, _) = grown_without_readings(1);
+    let hole = delivered(&mut street, 1, 30 * 96, &[(5, 0)]);
+    street.block(street.ledger.head_time().plus_ms(60_000), &[hole]);
+    for day in 41..=92 {
+        for minutes in [0, 10, 11] {
+            street.block(at(day * 1440 + minutes), &[]);
+        }
+    }
+    assert!(
+        street.ledger.next_to_settle() > street.interval(90 * 96 + 1),
+        "intervals before day 30 are forgotten"
+    );
+    let time = street.ledger.head_time().plus_ms(1);
+    let old = delivered(&mut street, 1, 29 * 96, &[(1, 0)]);
+    assert!(matches!(street.refusal(time, &old), EntryError::TooOld { .. }));
+    let newer = delivered(&mut street, 1, 40 * 96, &[(1, 0)]);
+    street.block(time, &[newer]);
+    let restored = ledger::Ledger::restore(&street.genesis, &street.ledger.snapshot()).unwrap();
+    assert_eq!(restored.state_root(), street.ledger.state_root());
 }

@@ -115,3 +115,25 @@ fn asettled_interval_keeps_its_price_for_late_readings() {
     assert_eq!(street.late(2, 4).amount, nano(-10 * 300_000));
     assert_eq!(street.late(2, 5).amount, nano(-10 * 250_000));
 }
+
+#[test]
+fn a_tariff_reaches_at_most_62_days_ahead_so_that_nodes_keep_no_more() {
+    let mut street = Fixture::new(2);
+    let ahead = 62 * 96;
+    let last = series(&mut street, ahead - 1, 200_000, &[]);
+    assert!(street.ledger.check(&last, at(1)).is_ok());
+    // Whoever signs: the limit is what nodes can keep, not what is right.
+    let beyond = series(&mut street, ahead, 200_000, &[TREASURER, AUDITOR]);
+    assert_eq!(
+        street.refusal(at(1), &beyond).to_string(),
+        "tariffs and network fees reach at most 62 days ahead; publish the rest later"
+    );
+    let points = vec![tariff(200_000, 80_000); 192];
+    for (from, fits) in [(ahead - 192, true), (ahead - 191, false), (400 * 96, false)] {
+        let body = Body::TariffSeries { from: street.interval(from), points: points.clone() };
+        let entry = street.verified(body, OPERATOR, &[]);
+        assert_eq!(street.ledger.check(&entry, at(1)).is_ok(), fits, "{from}");
+    }
+    let later = series(&mut street, ahead, 200_000, &[]);
+    assert!(street.ledger.check(&later, at(16)).is_ok(), "a quarter of an hour later");
+}

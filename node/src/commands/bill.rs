@@ -158,12 +158,11 @@ fn source(args: &BillArgs) -> Result<Source, CommandError> {
     if let Some(path) = &args.config {
         let config = Config::load(path)?;
         let db = config.data_dir.join("ledger.db");
-        let zone = Some(Zone::of_minutes(config.api.utc_offset_minutes));
         return Ok(Source {
             db,
             genesis: genesis_file::load(&config.genesis)?,
             own_home: Some(config.home),
-            zone,
+            zone: Some(config.zone),
         });
     }
     let genesis = genesis_file::load(args.genesis.as_deref().unwrap_or(Path::new("genesis.toml")))?;
@@ -334,9 +333,10 @@ fn local_price(genesis: &Genesis) -> Option<i64> {
 /// What a ledger database that cannot be read means for the exit code.
 pub(super) fn stored(error: StoreError) -> CommandError {
     let exit = match &error {
-        StoreError::OtherChain { .. } | StoreError::OtherSchema { .. } | StoreError::Foreign { .. } => {
-            Exit::Config
-        }
+        StoreError::OtherChain { .. }
+        | StoreError::OtherSchema { .. }
+        | StoreError::OtherRules { .. }
+        | StoreError::Foreign { .. } => Exit::Config,
         StoreError::Damaged { .. } => Exit::Unverified,
         _ => Exit::Failed,
     };

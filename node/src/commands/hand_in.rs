@@ -444,15 +444,7 @@ pub(super) fn verified(entry: SignedEntry, chain: &Chain) -> Result<VerifiedEntr
 
 /// The key in the file at `path`, if it is that of `role` in this community.
 pub(super) fn role_key(path: &Path, role: &Role) -> Result<SigningKey, CommandError> {
-    let found = identity::load_key(path)?;
-    if PublicKey::of(&found) == role.key {
-        return Ok(found);
-    }
-    Err(CommandError::config(format!(
-        "{} does not hold the key of this community's {}",
-        path.display(),
-        role.name
-    )))
+    key_of_one(path, std::slice::from_ref(role))
 }
 
 /// The key in the file at `path`, which must be that of one of `roles`.
@@ -463,7 +455,7 @@ pub(super) fn key_of_one(path: &Path, roles: &[Role]) -> Result<SigningKey, Comm
     }
     let names: Vec<&str> = roles.iter().map(|role| role.name).collect();
     Err(CommandError::config(format!(
-        "{} holds no key of this community's {}",
+        "{} does not hold the key of this community's {}",
         path.display(),
         names.join(" or ")
     )))

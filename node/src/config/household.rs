@@ -1,9 +1,10 @@
 //! What the household wants and which of its devices the node may control: `[household]` and `[device.*]`.
 
-use agent::{Battery, Charger, Devices, Goal, Heat, Wishes};
+use agent::{Battery, Charger, Devices, Goal, Heat, Kind, Wishes};
 use energy::{Mtu, Price, WattHours};
 use toml::de::DeValue;
 
+use super::control::{self, ModbusSettings};
 use super::document::Section;
 use super::value::{FromToml, Mismatch, words};
 
@@ -71,6 +72,8 @@ impl Control {
 pub struct BatterySettings {
     /// How it is reached.
     pub control: Control,
+    /// Where it is and what its registers mean, if that is said.
+    pub modbus: Option<ModbusSettings>,
     /// What it stores when full.
     pub capacity: WattHours,
     /// The most it takes, W.
@@ -103,6 +106,8 @@ impl BatterySettings {
 pub struct ChargerSettings {
     /// How it is reached.
     pub control: Control,
+    /// Where it is and what its registers mean, if that is said.
+    pub modbus: Option<ModbusSettings>,
     /// The most it gives, W.
     pub power_w: u64,
     /// What the vehicle stores when full.
@@ -120,6 +125,8 @@ pub struct ChargerSettings {
 pub struct HeatSettings {
     /// How it is reached.
     pub control: Control,
+    /// Where it is and what its registers mean, if that is said.
+    pub modbus: Option<ModbusSettings>,
     /// The most it takes, W.
     pub power_w: u64,
     /// How far it may run ahead of need, in Wh of its own electricity.
@@ -175,7 +182,9 @@ pub(super) fn read(top: &Section<'_>) -> Option<HouseholdSettings> {
     let charger = devices.section("charger").map(|section| read_charger(&section));
     let heat = devices.section("heat").map(|section| read_heat(&section));
     let (battery, charger, heat) = (super::swap(battery)?, super::swap(charger)?, super::swap(heat)?);
-    Some(HouseholdSettings { wishes, battery, charger, heat })
+    let settings = HouseholdSettings { wishes, battery, charger, heat };
+    check_all_or_none(&devices, &settings);
+    Some(settings)
 }
 
 fn read_wishes(section: &Section<'_>) -> Wishes {
@@ -187,7 +196,7 @@ fn read_wishes(section: &Section<'_>) -> Wishes {
 }
 
 fn read_battery(section: &Section<'_>) -> Option<BatterySettings> {
-    let control = read_control(section);
+    let (control, modbus) = read_control(section, Kind::Battery);
     let capacity = stored(section, "capacity_wh");
     let charge_w = power(section, "charge_w");
     let discharge_w = power(section, "discharge_w");
@@ -199,6 +208,7 @@ fn read_battery(section: &Section<'_>) -> Option<BatterySettings> {
     }
     Some(BatterySettings {
         control,
+        modbus,
         capacity: capacity?,
         charge_w: charge_w?,
         discharge_w: discharge_w?,
@@ -209,7 +219,7 @@ fn read_battery(section: &Section<'_>) -> Option<BatterySettings> {
 }
 
 fn read_charger(section: &Section<'_>) -> Option<ChargerSettings> {
-    let control = read_control(section);
+    let (control, modbus) = read_control(section, Kind::Charger);
     let power_w = power(section, "power_w");
     let capacity = stored(section, "capacity_wh");
     let minimum_percent = section.within("minimum_percent", 20, 0..=100);
@@ -220,28 +230,49 @@ fn read_charger(section: &Section<'_>) -> Option<ChargerSettings> {
         section.fault("minimum_percent", title, "expected at most target_percent", None);
     }
     let (power_w, capacity) = (power_w?, capacity?);
-    Some(ChargerSettings { control, power_w, capacity, minimum_percent, target_percent, ready_by })
+    Some(ChargerSettings { control, modbus, power_w, capacity, minimum_percent, target_percent, ready_by })
 }
 
 fn read_heat(section: &Section<'_>) -> Option<HeatSettings> {
-    let control = read_control(section);
+    let (control, modbus) = read_control(section, Kind::Heat);
     let (power_w, store) = (power(section, "power_w"), stored(section, "store_wh"));
-    Some(HeatSettings { control, power_w: power_w?, store: store? })
+    Some(HeatSettings { control, modbus, power_w: power_w?, store: store? })
 }
 
-/// How the device is reached; a way that this program does not have is a fault.
-fn read_control(section: &Section<'_>) -> Control {
+/// How the device is reached; a way that this program does not have is a fault. What the file says about its registers is
+/// checked also while it is not used.
+fn read_control(section: &Section<'_>, kind: Kind) -> (Control, Option<ModbusSettings>) {
     let control = section.or("control", Control::None);
-    if control == Control::Modbus && cfg!(feature = "control-modbus") {
-        let title = "this version cannot write to devices over Modbus yet".to_owned();
-        let help = "write control = \"none\" to see the plan, or \"simulated\" to try it out".to_owned();
-        section.fault("control", title, "not in this version", Some(help));
-    } else if control == Control::Modbus {
+    if control == Control::Modbus && !cfg!(feature = "control-modbus") {
         let title = "this program was built without the control of devices over Modbus".to_owned();
         let help = "build it with `--features control-modbus`, or write control = \"none\"".to_owned();
         section.fault("control", title, "not in this program", Some(help));
     }
-    control
+    let modbus = match control {
+        Control::Modbus => section.required_section("modbus"),
+        Control::None | Control::Simulated => section.section("modbus"),
+    };
+    (control, modbus.and_then(|section| control::read(&section, kind)))
+}
+
+/// A plan is one for all devices, and nothing may be traded for one that nobody controls: so all are, or none is.
+fn check_all_or_none(devices: &Section<'_>, settings: &HouseholdSettings) {
+    let ways = [
+        ("battery", settings.battery.as_ref().map(|battery| battery.control)),
+        ("charger", settings.charger.as_ref().map(|charger| charger.control)),
+        ("heat", settings.heat.as_ref().map(|heat| heat.control)),
+    ];
+    if !ways.iter().any(|(_, way)| *way == Some(Control::Modbus)) {
+        return;
+    }
+    for (name, way) in ways.into_iter().filter(|(_, way)| way.is_some_and(|way| way != Control::Modbus)) {
+        let word = if way == Some(Control::Simulated) { "simulated" } else { "not controlled" };
+        let title = format!("this device is {word} while another is controlled over Modbus");
+        let help = "all devices of a home are planned together, and the plan of what is controlled is traded: what is not \
+                    belongs to the rest of the home's load"
+            .to_owned();
+        devices.fault(name, title, "write control = \"modbus\" here too, or remove this section", Some(help));
+    }
 }
 
 fn power(section: &Section<'_>, key: &'static str) -> Option<u64> {

@@ -154,9 +154,9 @@ words! {
 }
 
 /// A host with or without a port.
-struct Address {
-    host: String,
-    port: Option<u16>,
+pub(super) struct Address {
+    pub(super) host: String,
+    pub(super) port: Option<u16>,
 }
 
 impl FromToml for Address {
@@ -251,7 +251,7 @@ pub(super) fn read_meter(section: &Section<'_>, catalog: &Catalog) -> Option<Met
     })
 }
 
-fn check_unit(section: &Section<'_>, unit: u8) {
+pub(super) fn check_unit(section: &Section<'_>, unit: u8) {
     if (248..255).contains(&unit) {
         section.fault("unit", format!("Modbus unit {unit} is reserved"), "expected 1 to 247, or 255", None);
     }

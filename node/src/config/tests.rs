@@ -101,11 +101,19 @@ fn an_api_open_to_the_network_is_warned_of() {
 fn the_page_is_told_its_names_and_its_clock() {
     let text =
         "home = \"h001\"\ndata_dir = \"d/.\"\n[api]\nhosts = [\"pi.local\"]\nutc_offset_minutes = -300\n";
+    let named = text.replace("[api]", "zone = \"Europe/Vienna\"\n[api]");
     let config = read(text).unwrap();
-    assert_eq!((config.api.hosts, config.api.utc_offset_minutes), (vec!["pi.local".to_owned()], -300));
+    assert_eq!((config.api.hosts, config.zone), (vec!["pi.local".to_owned()], Zone::of_minutes(-300)));
     assert_eq!(config.data_dir, Path::new("/etc/commonwatt/d"));
-    assert_eq!(read(SAMPLE).unwrap().api.utc_offset_minutes, 480);
+    assert_eq!(read(SAMPLE).unwrap().zone.to_string(), "Asia/Shanghai");
+    assert_eq!(read("home = \"h001\"\ndata_dir = \"d\"\n").unwrap().zone, Zone::UTC);
     assert!(read(&text.replace("-300", "-721")).is_err());
+    let twice = read(&named).unwrap_err().to_string();
+    assert!(twice.contains("`zone` says already where clocks are"), "{twice}");
+    let config = read(&named.replace("utc_offset_minutes = -300\n", "")).unwrap();
+    assert_eq!(config.zone.to_string(), "Europe/Vienna");
+    let nowhere = read(&named.replace("Vienna", "Wien")).unwrap_err().to_string();
+    assert!(nowhere.contains("\"Europe/Wien\" is no time zone"), "{nowhere}");
 }
 
 /// Whatever is done to a file, reading it ends in a configuration or a report that can be printed.
@@ -222,4 +230,33 @@ fn a_further_meter_cannot_take_the_name_under_which_another_is_shown_or_called()
         assert!(report.contains("choose another name"), "{report}");
     }
     assert_eq!(named("grid-2").unwrap().meters[0].name, "grid-2");
+}
+
+#[cfg(not(feature = "control-modbus"))]
+#[test]
+fn a_program_that_cannot_write_to_devices_says_which_can() {
+    let text = format!(
+        "{HOME}[device.battery]\ncontrol = \"modbus\"\ncapacity_wh = 1\ncharge_w = 1\ndischarge_w = 1\n\
+         [device.battery.modbus]\naddress = \"inverter\"\nmap = \"sunspec\"\n"
+    );
+    let report = read(&text).unwrap_err().to_string();
+    for part in
+        ["built without the control", "not in this program", "`--features control-modbus`", "1 error in"]
+    {
+        assert!(report.contains(part), "{part:?} is not in\n{report}");
+    }
+}
+
+#[test]
+fn a_device_over_modbus_has_the_documented_defaults() {
+    use crate::config::control::ControlMap;
+    let text = format!(
+        "{HOME}[device.battery]\ncapacity_wh = 1\ncharge_w = 1\ndischarge_w = 1\n\
+         [device.battery.modbus]\naddress = \"inverter\"\nmap = \"sunspec\"\n"
+    );
+    let modbus = |text: &str| read(text).unwrap().household.battery.unwrap().modbus.unwrap();
+    let read = modbus(&text);
+    assert_eq!((read.at.to_string().as_str(), read.unit), ("inverter:502", 1));
+    assert_eq!((read.timeout, read.map), (Duration::from_secs(1), ControlMap::Sunspec { revert_s: 300 }));
+    assert_eq!(modbus(&format!("{text}revert_s = 0\n")).map, ControlMap::Sunspec { revert_s: 0 });
 }

@@ -32,13 +32,16 @@ use crate::identity::{Identity, fresh_salt};
 use crate::run::{MeterSetup, NodeSetup, RootMeterSetup, RunningNode, start};
 use crate::store::export;
 use crate::store::orders::OrderFate;
-use agent::{LocalTime, Roof, Wishes};
+use crate::zone::Zone;
+use agent::{Roof, Wishes};
 use sim::dataset::{self, Dataset, DemoHome, QUARTERS_PER_DAY, Recording};
 
 /// What each home paid in before the day began: 1 000 CNY, ample for a day of any home on this street.
 const DEPOSIT: Balance = Balance::new(1_000_000_000_000);
 /// How far the supplier's account may go below zero: 10 000 CNY.
 const SUPPLIER_CREDIT: Balance = Balance::new(10_000_000_000_000);
+/// The recorded local day is taken as UTC.
+const RECORDED: Zone = Zone::UTC;
 /// Blocks follow each other no faster than this in the demo, in ms.
 const BLOCK_INTERVAL_MS: u64 = 200;
 /// Serial numbers of the simulated meters.
@@ -286,6 +289,7 @@ impl Street {
             // Each node dials the delegates that stand already; members tell each other of the rest.
             peers: delegates.flat_map(|other| other.node.addresses.clone()).collect(),
             mdns: false,
+            zone: RECORDED,
             api: ApiSettings {
                 listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
                 ..ApiSettings::default()
@@ -312,8 +316,7 @@ impl Street {
             wishes: Wishes::default(),
             roof: (peak_w > 0).then_some(Roof { peak_w, site: None }),
             alike: Some(world.alike()),
-            // The recorded local day is taken as UTC.
-            local: LocalTime { east_s: 0, change: None },
+            zone: RECORDED,
             controlled: devices.into_iter().map(|device| Box::new(device) as Box<dyn Device>).collect(),
             trial: None,
             past,

@@ -32,12 +32,36 @@ const WEEK: u64 = 7 * 96;
 /// Intervals of a day.
 const DAY: usize = 96;
 
-/// The first interval of a demo on a recording whose own day begins at `day`.
+/// The first interval of a demo on a recording whose own day begins at `day`: from then on the first day with at least as
+/// much sun as its days have on average, so that there is something to share.
 #[must_use]
 pub fn first_of_demo(recording: &Recording, day: Interval) -> Interval {
-    let known = day.index().saturating_sub(recording.first.index()) >= KNOWN_DAYS * 96;
+    let recorded = recording.first.index();
+    let known = day.index().saturating_sub(recorded) >= KNOWN_DAYS * 96;
     let week = if known || recording.intervals < 2 * 7 * 96 { 0 } else { WEEK };
-    Interval::from_index(day.index() + week, day.mtu())
+    let earliest = day.index() + week;
+    let sun = sun_of_days(recording);
+    let mean = sun.iter().sum::<u64>() / u64::try_from(sun.len().max(1)).unwrap_or(u64::MAX);
+    let is_sunny = |start: &u64| {
+        let at = usize::try_from(start.saturating_sub(recorded)).unwrap_or(usize::MAX) / DAY;
+        sun.get(at).is_some_and(|sun| *sun >= mean)
+    };
+    let last = recorded + u64::try_from(sun.len() * DAY).unwrap_or(u64::MAX);
+    let start = (earliest..last).step_by(DAY).find(is_sunny).unwrap_or(earliest);
+    Interval::from_index(start, day.mtu())
+}
+
+/// What all roofs of the street could give on each whole day of a recording, Wh × 4.
+fn sun_of_days(recording: &Recording) -> Vec<u64> {
+    let mut days = vec![0; recording.intervals / DAY];
+    for home in &recording.homes {
+        for watts in [&home.pv_w, &home.battery_pv_w] {
+            for (day, watts) in days.iter_mut().zip(watts.chunks_exact(DAY)) {
+                *day += watts.iter().map(|power| u64::from(*power)).sum::<u64>();
+            }
+        }
+    }
+    days
 }
 
 /// One home, physically.
@@ -143,7 +167,7 @@ impl World {
             {
                 past.lived.push((interval, seen(&place.household, at, step)));
                 let (bought, sold) = (home.bought, home.sold);
-                past.settled.push(Settled { interval, bought, sold, totals, delivered: None });
+                past.settled.push(Settled { interval, bought, sold, totals, delivered: None, paid: None });
             }
         }
         Ok(pasts)

@@ -85,6 +85,11 @@ pub trait Device: Send {
     /// Does this from now on.
     fn set(&mut self, control: Control) -> Answer<'_, ()>;
 
+    /// A device that forgets what it was told, or may have been restarted, is told again this often; `None`: never.
+    fn repeat_every(&self) -> Option<Duration> {
+        None
+    }
+
     /// What passed it so far; `None`: it does not count, and what it was told is taken for what it did.
     fn counted(&mut self) -> Answer<'_, Option<Counted>> {
         Box::pin(async { Ok(None) })
@@ -99,6 +104,8 @@ pub struct Channel {
     pairing: Pairing,
     /// What the device was told last; `None`: nothing since the start, or the last attempt failed.
     told: Option<Control>,
+    /// When that was.
+    told_at: Option<Instant>,
     retry: Retry,
 }
 
@@ -160,7 +167,7 @@ impl Channel {
             fallback: Control::Release(kind),
         };
         let acceptor = Acceptor::new(pairing, db.last_taken(&channel)?);
-        Ok(Self { device, acceptor, pairing, told: None, retry: Retry::default() })
+        Ok(Self { device, acceptor, pairing, told: None, told_at: None, retry: Retry::default() })
     }
 
     /// What the device is.
@@ -233,8 +240,8 @@ impl Channel {
         Ok(verdict)
     }
 
-    /// Tells the device what holds at `now`, if that is not what it does already: when a command has ended, or when the last
-    /// attempt failed. A device that does not answer is tried again after a second, then ever less often, down to once a minute.
+    /// Tells the device what holds at `now`, if that is not what it does already: when a command has ended, when the last
+    /// attempt failed, or when the device wants to be told again. A device that does not answer is tried again after a second, then ever less often, down to once a minute.
     ///
     /// # Errors
     /// [`DeviceError`] of an attempt.
@@ -245,7 +252,7 @@ impl Channel {
     /// The same, whatever failed before: a new command is tried at once.
     async fn tell(&mut self, now: Timestamp) -> Result<(), DeviceError> {
         let control = self.acceptor.control(now);
-        if self.told == Some(control) {
+        if self.told == Some(control) && !self.is_to_be_repeated(control) {
             return Ok(());
         }
         self.told = None;
@@ -254,8 +261,16 @@ impl Channel {
             return Err(error);
         }
         self.told = Some(control);
+        self.told_at = Some(Instant::now());
         self.retry = Retry::default();
         Ok(())
+    }
+
+    /// A device that was left to itself stays so without being told again.
+    fn is_to_be_repeated(&self, control: Control) -> bool {
+        let due =
+            self.device.repeat_every().zip(self.told_at).is_some_and(|(every, at)| at.elapsed() >= every);
+        due && !matches!(control, Control::Release(_))
     }
 
     /// Attempts to tell the device something that failed in a row.
@@ -304,6 +319,7 @@ mod tests {
     struct Recorder {
         told: Arc<Mutex<Vec<Control>>>,
         reachable: bool,
+        repeat: Option<Duration>,
     }
 
     impl Device for Recorder {
@@ -313,6 +329,10 @@ mod tests {
 
         fn rated_w(&self) -> u32 {
             5_000
+        }
+
+        fn repeat_every(&self) -> Option<Duration> {
+            self.repeat
         }
 
         fn state(&mut self) -> Answer<'_, DeviceState> {
@@ -347,7 +367,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (db, key) = (open_db(&dir), SigningKey::from_bytes(&[7; 32]));
         let told = Arc::new(Mutex::new(Vec::new()));
-        let device = Box::new(Recorder { told: told.clone(), reachable });
+        let device = Box::new(Recorder { told: told.clone(), reachable, repeat: None });
         let home = HomeId::new("h001").unwrap();
         let channel = Channel::open(device, &home, PublicKey::of(&key), &db).unwrap();
         Fixture { channel, db, key, told, dir }
@@ -367,13 +387,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_device_that_forgets_is_told_again_until_it_is_left_to_itself() {
+        let Fixture { db, key, told, dir, .. } = fixture(true);
+        let repeat = Some(Duration::ZERO);
+        let device = Box::new(Recorder { told: told.clone(), reachable: true, repeat });
+        let home = HomeId::new("h001").unwrap();
+        let mut channel = Channel::open(device, &home, PublicKey::of(&key), &db).unwrap();
+        drop(db);
+        let mut db = open_db(&dir);
+        let signed = channel.command(Control::Charge(3_000), NOW.plus_ms(QUARTER_MS), &key);
+        channel.hear(&signed, NOW, &mut db).await.unwrap();
+        channel.settle(NOW).await.unwrap();
+        assert_eq!(*told.lock().unwrap(), [Control::Charge(3_000); 2]);
+        channel.settle(NOW.plus_ms(QUARTER_MS)).await.unwrap();
+        channel.settle(NOW.plus_ms(QUARTER_MS)).await.unwrap();
+        assert_eq!(told.lock().unwrap()[2..], [Control::Release(Kind::Battery)]);
+    }
+
+    #[tokio::test]
     async fn a_replayed_command_is_refused_and_logged_even_after_a_restart() {
         let Fixture { mut channel, mut db, key, told, dir } = fixture(true);
         let signed = channel.command(Control::Discharge(1_000), NOW.plus_ms(QUARTER_MS), &key);
         channel.hear(&signed, NOW, &mut db).await.unwrap();
         drop((channel, db));
         let mut db = open_db(&dir);
-        let device = Box::new(Recorder { told: told.clone(), reachable: true });
+        let device = Box::new(Recorder { told: told.clone(), reachable: true, repeat: None });
         let home = HomeId::new("h001").unwrap();
         let mut channel = Channel::open(device, &home, PublicKey::of(&key), &db).unwrap();
         let verdict = channel.hear(&signed, NOW, &mut db).await.unwrap();

@@ -1,19 +1,19 @@
 //! The loop: one turn an interval.
 
-use market::ENTRIES_PER_HOUR;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use agent::{
-    Ahead, Alike, Control, Decision, Devices, Did, Kind, LocalTime, Mind, Moment, OpenOffer, Plan, Premises,
-    Reach, Roof, Seen, Settled, Standing, StopLoss, Summary, Verdict, Wishes, controls,
+    Ahead, Alike, Control, Decision, Devices, Did, Kind, Mind, Moment, OpenOffer, Plan, Premises, Reach,
+    Roof, Seen, Settled, Standing, StopLoss, Summary, Verdict, Wishes, controls,
 };
 use api::AGENT_PREFIX;
 use ed25519_dalek::SigningKey;
 use energy::{ClockQuality, HomeId, Interval, Mtu, Timestamp, WattHours};
 use ledger::{Body, EntryId, Hash32, Ledger, Order, PublicKey};
+use market::ENTRIES_PER_HOUR;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -23,12 +23,13 @@ use super::outlook::{Outlook, terms_at};
 use super::plant::{Plant, SharedPlant, Simulated, lock};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::config::household::{ChargerSettings, Control as Way};
+use crate::config::household::{ChargerSettings, Control as Way, HouseholdSettings};
 use crate::desk::{DeskError, DeskHandle, Which};
 use crate::engine::{EngineHandle, Progress};
 use crate::http::Live;
 use crate::store::StoreError;
 use crate::store::household::{Done, HouseholdDb};
+use crate::zone::Zone;
 
 /// The own reading of the interval before is awaited this long before the next is planned without it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -45,8 +46,8 @@ const GRACE: u64 = 3;
 const ALIKE_ONE_IN: u32 = 4;
 /// The reading of an interval is waited for so many intervals, to learn from it.
 const WAIT_INTERVALS: u64 = 96;
-/// A simulated vehicle comes at 18:00.
-const TRIAL_COMES: u32 = 18 * 60;
+/// A vehicle of which nobody can say whether it is there comes at 18:00.
+pub(super) const TRIAL_COMES: u32 = 18 * 60;
 /// So many of the desk's entries are looked at: more than a home signs in the two hours in which the agent places orders.
 const ENTRIES_KNOWN: u32 = ENTRIES_PER_HOUR * 4;
 /// Verdicts that are shown.
@@ -93,8 +94,8 @@ pub struct HouseholdSetup {
     pub roof: Option<Roof>,
     /// How many homes plan as it does, if that is known.
     pub alike: Option<Alike>,
-    /// Local time.
-    pub local: LocalTime,
+    /// Where the home's clocks are.
+    pub zone: Zone,
     /// Devices behind the home's meter that it controls.
     pub controlled: Vec<Box<dyn Device>>,
     /// Devices that are not there; then none is controlled.
@@ -106,7 +107,7 @@ pub struct HouseholdSetup {
 impl HouseholdSetup {
     /// What a home's configuration says; `None` where it names no device.
     #[must_use]
-    pub fn of(config: &Config, mtu: Mtu) -> Option<Self> {
+    pub fn of(config: &Config, mtu: Mtu, clock: &Arc<dyn Clock>) -> Option<Self> {
         let settings = &config.household;
         let devices = settings.devices(mtu);
         if devices.is_empty() {
@@ -119,6 +120,7 @@ impl HouseholdSetup {
             (Kind::Charger, settings.charger.as_ref().map(|charger| charger.control)),
             (Kind::Heat, settings.heat.as_ref().map(|heat| heat.control)),
         ];
+        let controlled = controlled(settings, mtu, config.zone, clock);
         let simulated = |control: &Option<Way>| *control == Some(Way::Simulated);
         let commanded = controls.iter().filter(|(_, control)| simulated(control)).map(|(kind, _)| *kind);
         let trial = Trial {
@@ -131,12 +133,30 @@ impl HouseholdSetup {
             wishes: settings.wishes,
             roof: config.pv.map(|pv| Roof { peak_w: pv.peak_w, site: None }),
             alike: None,
-            local: LocalTime { east_s: config.api.utc_offset_minutes * 60, change: None },
-            controlled: Vec::new(),
-            trial: Some(trial),
+            zone: config.zone,
+            // All devices are controlled or none is.
+            trial: controlled.is_empty().then_some(trial),
+            controlled,
             past: Past::default(),
         })
     }
+}
+
+/// The devices that are really there and controlled.
+#[cfg(feature = "control-modbus")]
+fn controlled(
+    settings: &HouseholdSettings,
+    mtu: Mtu,
+    zone: Zone,
+    clock: &Arc<dyn Clock>,
+) -> Vec<Box<dyn Device>> {
+    super::modbus::devices(settings, mtu, zone, clock)
+}
+
+/// None: this program cannot write to devices, and a configuration that asks for it was refused.
+#[cfg(not(feature = "control-modbus"))]
+fn controlled(_: &HouseholdSettings, _: Mtu, _: Zone, _: &Arc<dyn Clock>) -> Vec<Box<dyn Device>> {
+    Vec::new()
 }
 
 /// What of the node the agent works with.
@@ -188,6 +208,9 @@ pub struct View {
     pub errors: Summary,
     /// What forward trading brought this month.
     pub stop_loss: StopLoss,
+    /// Whether devices are left to themselves until the month ends, because the home was behind what it would have been without an
+    /// agent.
+    pub rests: bool,
     /// Whether there is forward trading for this home.
     pub trading: bool,
     /// Open orders, as the turn began.
@@ -245,7 +268,9 @@ pub async fn start(setup: HouseholdSetup, parts: HouseholdParts) -> Result<House
 struct Keeper {
     parts: HouseholdParts,
     mtu: Mtu,
-    local: LocalTime,
+    zone: Zone,
+    /// All devices, also those that do not answer.
+    devices: Devices,
     mind: Mind,
     records: Records,
     channels: Vec<Channel>,
@@ -276,19 +301,20 @@ struct Passed {
 impl Keeper {
     async fn open(setup: HouseholdSetup, parts: HouseholdParts) -> Result<Self, StoreError> {
         let mtu = parts.ledger.genesis_terms().mtu;
-        let HouseholdSetup { devices, wishes, roof, alike, local, controlled, trial, past } = setup;
+        let HouseholdSetup { devices, wishes, roof, alike, zone, controlled, trial, past } = setup;
         let guessed = u32::try_from(parts.ledger.members().len()).unwrap_or(u32::MAX) / ALIKE_ONE_IN;
         let alike = alike.unwrap_or(Alike { taking: guessed.max(1), giving: guessed.max(1) });
         let taste = taste_of(&parts.home);
         let mut mind = Mind::new(Premises { mtu, devices, wishes, roof, alike, taste });
-        remember(&mut mind, &past, &local);
+        remember(&mut mind, &past, zone);
         let mut records = Records::new(&parts.database, &parts.home, mtu);
         let done: BTreeMap<_, _> = parts.store.done()?.into_iter().collect();
+        let stood = parts.store.stood(mtu)?;
         let now = parts.clock.market();
         let (ledger, home) = (parts.ledger.clone(), parts.home.clone());
         let recollected = tokio::task::spawn_blocking(move || {
             let terms = |interval, tariff| terms_at(&ledger, &home, interval, tariff);
-            let since = memory::recollect(&mut mind, &mut records, &done, (now, &local), terms);
+            let since = memory::recollect(&mut mind, &mut records, (&done, &stood), (now, zone), terms);
             let since = since.unwrap_or_else(|error| {
                 tracing::warn!(%error, "the ledger database does not tell the agent of the past");
                 None
@@ -319,7 +345,8 @@ impl Keeper {
             next_settled: since.unwrap_or_else(|| Interval::containing(now.minus_ms(4 * mtu.ms()), mtu)),
             parts,
             mtu,
-            local,
+            zone,
+            devices,
             mind,
             records,
             trial,
@@ -440,7 +467,7 @@ impl Keeper {
 
     fn done_between(&self, then: &Passed, now: &Passed) -> Done {
         let passed = |kind| match (then.counted.get(&kind), now.counted.get(&kind)) {
-            (Some(then), Some(now)) => now.since(then),
+            (Some(then), Some(now)) if self.is_possible(kind, &now.since(then)) => now.since(then),
             _ => self.as_told(now.told.get(&kind)),
         };
         let (battery, heat) = (passed(Kind::Battery), passed(Kind::Heat).taken);
@@ -458,6 +485,22 @@ impl Keeper {
             heat_need: WattHours::new(need),
             pv: counts.then(|| passed(Kind::Inverter).given),
         }
+    }
+
+    /// Whether so much can have passed a device in one interval: a register that leapt says nothing. Twice the rating leaves
+    /// room for counters that move in steps.
+    fn is_possible(&self, kind: Kind, counted: &Counted) -> bool {
+        let of = |most: Option<WattHours>| most.map_or(u64::MAX, |most| most.get().saturating_mul(2));
+        let (taken, given) = match kind {
+            Kind::Battery => {
+                let battery = self.devices.battery;
+                (of(battery.map(|battery| battery.charge)), of(battery.map(|battery| battery.discharge)))
+            }
+            Kind::Charger => (of(self.devices.charger.map(|charger| charger.power)), u64::MAX),
+            Kind::Heat => (of(self.devices.heat.map(|heat| heat.power)), u64::MAX),
+            Kind::Inverter => (u64::MAX, u64::MAX),
+        };
+        counted.taken.get() <= taken && counted.given.get() <= given
     }
 
     /// What a device that does not count is taken to have done.
@@ -496,10 +539,11 @@ impl Keeper {
         let trades = self.trial.is_none() && current;
         let outlook = Outlook::of(&ledger, &self.parts.home, interval, &kept, trades);
         let standing = self.standing;
+        self.note_standing(interval, &standing);
         let decision = self.mind.decide(&Moment {
             now: self.parts.clock.market(),
             interval,
-            local: self.local,
+            local: memory::local_at(self.zone, interval.start()),
             standing: &standing,
             terms: &outlook.terms,
             connection: &outlook.connection,
@@ -507,7 +551,8 @@ impl Keeper {
             account: outlook.account.as_ref(),
             open: &outlook.open,
         });
-        self.command(interval, &decision).await;
+        let cap = ledger.connection_cap(&self.parts.home, interval).map(|cap| cap.export);
+        self.command(interval, &decision, cap).await;
         self.trade(interval, &decision).await;
         Some(self.view(interval, outlook, decision))
     }
@@ -521,7 +566,8 @@ impl Keeper {
             Some(Ok(metered)) => {
                 for (read, import, export) in metered {
                     let Some(done) = self.waiting.remove(&read.start()) else { continue };
-                    self.mind.lived(read, &memory::seen(import, export, &done), &self.local);
+                    let local = memory::local_at(self.zone, read.start());
+                    self.mind.lived(read, &memory::seen(import, export, &done), &local);
                     self.live_beside(read, import, export);
                 }
             }
@@ -535,7 +581,7 @@ impl Keeper {
             Err(error) => self.trouble("what was settled cannot be read", &error),
             Ok(settled) => {
                 for settled in &settled {
-                    memory::take_in(&mut self.mind, settled, &self.local, terms);
+                    memory::take_in(&mut self.mind, settled, self.zone, terms);
                     self.next_settled = settled.interval.next();
                 }
             }
@@ -549,33 +595,55 @@ impl Keeper {
         let heat = plant.usual_heat();
         plant.live(sim::home::Given { load: import, pv: export, heat });
         if let Some(vehicle) = &trial.vehicle {
-            vehicle.come_and_leave(&mut plant, interval.next(), &self.local);
+            vehicle.come_and_leave(&mut plant, interval.next(), self.zone);
         }
     }
 
+    /// Looks how the devices stand. One that does not answer is left out of the plan until it does: what nobody knows the state
+    /// of, or can tell anything, must not be counted on.
     async fn look_at_devices(&mut self) {
         if let Some(trial) = &self.trial {
             self.standing = lock(&trial.plant).standing;
             return;
         }
-        let mut troubles = Vec::new();
+        let (mut troubles, mut devices) = (Vec::new(), self.devices);
         for channel in &mut self.channels {
             match channel.state().await {
                 Ok(DeviceState::Battery { stored }) => self.standing.battery = stored,
                 Ok(DeviceState::Charger { session }) => self.standing.session = session,
                 Ok(DeviceState::Heat { ahead }) => self.standing.heat = ahead,
                 Ok(DeviceState::Inverter) => {}
-                Err(error) => troubles.push(error.to_string()),
+                Err(error) => {
+                    leave_out(&mut devices, channel.kind());
+                    tracing::warn!(home = %self.parts.home, %error, "the plan goes on without a device");
+                    troubles.push(format!("{error}; the plan goes on without it"));
+                }
             }
         }
         self.troubles.extend(troubles);
+        self.mind.plan_with(devices);
     }
 
-    /// Tells every device its part of the plan's first step.
-    async fn command(&mut self, interval: Interval, decision: &Decision) {
+    /// Remembers how the devices stand as an interval begins, so that the agent can say what the home would have paid without it.
+    /// Devices that are only simulated move no meter: there is nothing to compare.
+    fn note_standing(&mut self, interval: Interval, standing: &Standing) {
+        if self.trial.is_some() {
+            return;
+        }
+        self.mind.stood(interval, standing, &memory::local_at(self.zone, interval.start()));
+        if let Err(error) = self.parts.store.stand(interval, standing) {
+            self.trouble("how devices stood cannot be kept", &error);
+        }
+    }
+
+    /// Tells every device its part of the plan's first step; while the agent rests, to do as without it. `cap` is what the operator
+    /// lets the connection give; that holds either way.
+    async fn command(&mut self, interval: Interval, decision: &Decision, cap: Option<WattHours>) {
         let Some(step) = decision.plan.steps.first() else { return };
         let expires = interval.end().plus_ms(self.mtu.ms() / GRACE);
-        for control in controls(step, &self.mind.premises().devices, self.mtu) {
+        for control in controls(step, &self.mind.premises().devices, self.mtu, cap) {
+            let capped = cap.is_some() && control.kind() == Kind::Inverter;
+            let control = if decision.rests && !capped { Control::Release(control.kind()) } else { control };
             if let Some(trial) = &self.trial
                 && !trial.commanded.contains(&control.kind())
             {
@@ -608,11 +676,10 @@ impl Keeper {
     }
 
     fn view(&mut self, interval: Interval, outlook: Outlook, decision: Decision) -> View {
-        let Premises { wishes, devices, .. } = *self.mind.premises();
         View {
             interval,
-            wishes,
-            devices,
+            wishes: self.mind.premises().wishes,
+            devices: self.devices,
             trial: self.trial.is_some(),
             standing: self.standing,
             plan: decision.plan,
@@ -621,6 +688,10 @@ impl Keeper {
             days: decision.days,
             errors: self.mind.forecaster().errors().summary(),
             stop_loss: *self.mind.stop_loss(),
+            rests: self
+                .mind
+                .guard()
+                .rests(memory::local_at(self.zone, interval.start()).month(interval.start())),
             trading: outlook.account.is_some(),
             open: outlook.open,
             verdicts: self.verdicts.clone(),
@@ -650,22 +721,27 @@ impl Keeper {
 }
 
 /// Fills an agent with what was before the chain.
-fn remember(mind: &mut Mind, past: &Past, local: &LocalTime) {
+fn remember(mind: &mut Mind, past: &Past, zone: Zone) {
     for settled in &past.settled {
-        if let Err(error) = mind.settled(settled, local) {
+        if let Err(error) = mind.settled(settled, &memory::local_at(zone, settled.interval.start())) {
             tracing::error!(%error, "what was before the chain cannot be counted");
         }
     }
     for (interval, seen) in &past.lived {
-        mind.recall(*interval, local);
-        mind.lived(*interval, seen, local);
+        let local = memory::local_at(zone, interval.start());
+        mind.recall(*interval, &local);
+        mind.lived(*interval, seen, &local);
     }
 }
 
-/// Minutes since local midnight.
-fn minute_of_day(time: Timestamp, local: &LocalTime) -> u32 {
-    let minutes = (time.unix_ms() / 60_000).cast_signed() + i64::from(local.east_s(time)) / 60;
-    u32::try_from(minutes.rem_euclid(1_440)).unwrap_or_default()
+/// Takes a device out of a plan.
+const fn leave_out(devices: &mut Devices, kind: Kind) {
+    match kind {
+        Kind::Battery => devices.battery = None,
+        Kind::Charger => devices.charger = None,
+        Kind::Heat => devices.heat = None,
+        Kind::Inverter => devices.curtailable = false,
+    }
 }
 
 /// A number of the home's own.
@@ -710,15 +786,49 @@ impl TrialVehicle {
     }
 
     /// Lets the vehicle come or leave as `interval` begins.
-    fn come_and_leave(&self, plant: &mut Plant, interval: Interval, local: &LocalTime) {
+    fn come_and_leave(&self, plant: &mut Plant, interval: Interval, zone: Zone) {
         plant.standing.session.take_if(|session| session.deadline <= interval);
-        let minute = minute_of_day(interval.start(), local);
         let per_interval = interval.mtu().minutes();
-        if minute / per_interval == self.comes / per_interval && plant.standing.session.is_none() {
-            let stays = (self.ready_by + 1_440 - self.comes) % 1_440 / per_interval;
-            let deadline = Interval::from_index(interval.index() + u64::from(stays.max(1)), interval.mtu());
+        let comes = zone.minute(interval.start()) / per_interval == self.comes / per_interval;
+        if comes && plant.standing.session.is_none() {
+            let ready_by = zone.next_at(self.ready_by, interval.start());
+            let deadline = Interval::containing(ready_by, interval.mtu()).max(interval.next());
             plant.standing.session =
                 Some(agent::Session { needed: self.needed, minimum: WattHours::ZERO, deadline });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use agent::Charger;
+
+    use super::*;
+
+    /// How long a vehicle that comes at 18:00 on this day may stay, in quarter-hours; and when it must be ready.
+    fn stay(zone: &str, comes: &str) -> (u64, String) {
+        let zone = Zone::parse(zone).unwrap();
+        let vehicle = TrialVehicle { needed: WattHours::new(8_000), comes: TRIAL_COMES, ready_by: 7 * 60 };
+        let charger = Some(Charger { power: WattHours::new(2_750) });
+        let devices = Devices { charger, ..Devices::default() };
+        let mut plant = Plant::new(devices, Standing::default(), Mtu::Min15);
+        let interval = Interval::parse(comes, Mtu::Min15).unwrap();
+        vehicle.come_and_leave(&mut plant, interval.previous().unwrap(), zone);
+        assert_eq!(plant.standing.session, None, "not before it comes");
+        vehicle.come_and_leave(&mut plant, interval, zone);
+        let deadline = plant.standing.session.unwrap().deadline;
+        vehicle.come_and_leave(&mut plant, deadline, zone);
+        assert_eq!(plant.standing.session, None, "it has left");
+        (deadline.index() - interval.index(), zone.rfc3339(deadline.start()))
+    }
+
+    #[test]
+    fn a_vehicle_must_be_ready_by_the_clocks_of_the_home_also_when_they_change() {
+        let hours = |hours: u64, ready: &str| (hours * 4, ready.to_owned());
+        let vienna = |comes| stay("Europe/Vienna", comes);
+        assert_eq!(vienna("2026-07-14T16:00:00Z"), hours(13, "2026-07-15T07:00:00+02:00"));
+        assert_eq!(vienna("2026-03-28T17:00:00Z"), hours(12, "2026-03-29T07:00:00+02:00"));
+        assert_eq!(vienna("2026-10-24T16:00:00Z"), hours(14, "2026-10-25T07:00:00+01:00"));
+        assert_eq!(stay("+01:00", "2026-03-28T17:00:00Z"), hours(13, "2026-03-29T07:00:00+01:00"));
     }
 }

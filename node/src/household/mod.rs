@@ -10,6 +10,8 @@
 pub mod device;
 pub mod keeper;
 pub mod memory;
+#[cfg(feature = "control-modbus")]
+pub mod modbus;
 mod obey;
 pub mod outlook;
 pub mod plant;

@@ -2,35 +2,28 @@
 
 use agent::{Devices, Standing, Step};
 use energy::WattHours;
-use sim::home::Given;
+use sim::home::{Given, within_devices};
 
 /// What devices do in an interval when they were told `planned`: they keep to it, and the battery answers for the
 /// difference only where the connection would otherwise do the opposite of what was asked. Asked to stand still,
-/// the connection does: every battery follows its home's own meter within seconds.
+/// the connection does: every battery follows its home's own meter within seconds. Where an inverter was told a `limit`, sun is given
+/// up for what the home would give beyond it, be that more or less than expected.
 #[must_use]
-pub fn obey(devices: &Devices, standing: &Standing, planned: &Step, given: Given) -> Step {
-    let heat = devices.heat.map_or(0, |heat| {
-        let (level, need) = (standing.heat.get(), given.heat.get());
-        let least = need.saturating_sub(level);
-        let most = (heat.store.get() + need).saturating_sub(level);
-        planned.heat.get().min(most).max(least).min(heat.power.get())
-    });
-    let vehicle = devices.charger.map_or(0, |charger| {
-        let needed = standing.session.map_or(0, |session| session.needed.get());
-        planned.vehicle.get().min(charger.power.get()).min(needed)
-    });
+pub fn obey(
+    devices: &Devices,
+    standing: &Standing,
+    planned: &Step,
+    limit: Option<WattHours>,
+    given: Given,
+) -> Step {
+    let Step { heat, vehicle, .. } = within_devices(devices, standing, planned, given.heat);
+    let (heat, vehicle) = (heat.get(), vehicle.get());
     let takes = given.load.get() + heat + vehicle;
     let (pv, net) = (given.pv.get(), takes.cast_signed() - given.pv.get().cast_signed());
-    // Giving up sun stops an export and never makes an import.
-    let expected = if net < 0 { (net + planned.curtailed.get().min(pv).cast_signed()).min(0) } else { net };
-    let battery = answer(devices, standing, planned, expected);
+    let battery = answer(devices, standing, planned, net);
     let rest = net - battery;
-    let curtailed = if planned.curtailed.is_zero() {
-        0
-    } else {
-        // Sun is given up for what should not be exported, be it more or less than expected.
-        (-rest - planned.export.get().cast_signed()).clamp(0, pv.cast_signed())
-    };
+    let most = limit.map_or(i64::MAX, |limit| limit.get().cast_signed());
+    let curtailed = (-rest).saturating_sub(most).clamp(0, pv.cast_signed());
     let rest = rest + curtailed;
     let wh = |energy: i64| WattHours::new(energy.max(0).unsigned_abs());
     Step {
@@ -96,7 +89,7 @@ mod tests {
 
     /// Charge, discharge, import, export.
     fn flows(planned: Step, given: Given) -> [u64; 4] {
-        let step = obey(&devices(), &half_full(), &planned, given);
+        let step = obey(&devices(), &half_full(), &planned, None, given);
         [step.charge, step.discharge, step.import, step.export].map(WattHours::get)
     }
 
@@ -127,10 +120,10 @@ mod tests {
     #[test]
     fn a_battery_gives_nothing_below_its_reserve_and_takes_nothing_above_its_capacity() {
         let standing = Standing { battery: wh(1_100), ..Standing::default() };
-        let step = obey(&devices(), &standing, &Step::default(), given(800, 0, 0));
+        let step = obey(&devices(), &standing, &Step::default(), None, given(800, 0, 0));
         assert_eq!((step.discharge, step.import), (wh(100), wh(700)));
         let standing = Standing { battery: wh(9_550), ..Standing::default() };
-        let step = obey(&devices(), &standing, &Step::default(), given(0, 800, 0));
+        let step = obey(&devices(), &standing, &Step::default(), None, given(0, 800, 0));
         assert_eq!((step.charge, step.export), (wh(500), wh(300)));
         assert_eq!(advance(&devices(), &standing, &step, wh(0)).battery, wh(10_000));
     }
@@ -140,7 +133,7 @@ mod tests {
         let made = |planned: u64, level: u64, need: u64| {
             let standing = Standing { heat: wh(level), ..Standing::default() };
             let planned = Step { heat: wh(planned), import: wh(1), ..Step::default() };
-            obey(&devices(), &standing, &planned, given(0, 0, need)).heat.get()
+            obey(&devices(), &standing, &planned, None, given(0, 0, need)).heat.get()
         };
         assert_eq!(made(0, 0, 300), 300, "forgotten by the plan, made all the same");
         assert_eq!(made(0, 200, 300), 100);
@@ -150,11 +143,22 @@ mod tests {
 
     #[test]
     fn sun_is_given_up_only_for_what_should_not_be_exported() {
-        let step = Step { curtailed: wh(400), ..Step::default() };
         let full = Standing { battery: wh(10_000), ..Standing::default() };
-        let done = |pv: u64| obey(&devices(), &full, &step, given(100, pv, 0));
-        assert_eq!((done(900).curtailed, done(900).export), (wh(800), wh(0)), "more sun than expected");
-        assert_eq!((done(300).curtailed, done(300).export), (wh(200), wh(0)), "less sun than expected");
-        assert_eq!((done(50).curtailed, done(50).import), (wh(0), wh(0)), "the battery serves the home");
+        let done =
+            |pv: u64, limit| obey(&devices(), &full, &Step::default(), Some(wh(limit)), given(100, pv, 0));
+        assert_eq!((done(900, 0).curtailed, done(900, 0).export), (wh(800), wh(0)));
+        assert_eq!((done(900, 500).curtailed, done(900, 500).export), (wh(300), wh(500)));
+        assert_eq!((done(500, 500).curtailed, done(500, 500).export), (wh(0), wh(400)), "within the limit");
+        assert_eq!(
+            (done(50, 0).curtailed, done(50, 0).import),
+            (wh(0), wh(0)),
+            "the battery serves the home"
+        );
+    }
+
+    #[test]
+    fn a_battery_takes_what_may_not_be_given_before_any_sun_is_given_up() {
+        let step = obey(&devices(), &half_full(), &Step::default(), Some(wh(100)), given(100, 1_500, 0));
+        assert_eq!((step.charge, step.curtailed, step.export), (wh(1_000), wh(300), wh(100)));
     }
 }

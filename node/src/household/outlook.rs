@@ -4,14 +4,11 @@ use std::collections::BTreeSet;
 
 use agent::{Account, Band, Connection, HORIZON, OpenOffer, Terms};
 use api::AGENT_PREFIX;
-use energy::{HomeId, Interval, Money, Price};
+use energy::{HomeId, Interval, Price};
 use ledger::{Forward, Ledger};
-use market::{Account as Holder, CHANGES_MAX, ENTRIES_PER_HOUR, NodeIndex, NodeSpec, Tariff};
+use market::{CHANGES_MAX, NodeIndex, NodeSpec, Tariff};
 
 use crate::store::orders::{KeptOrder, OrderBody, OrderFate};
-
-/// An hour, ms.
-const HOUR_MS: u64 = 3_600_000;
 
 /// Network fees between the root and a home.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,15 +181,16 @@ fn leave_to_people(open: &mut [OpenOffer], is_own: impl Fn(&[u8; 32]) -> bool) {
 }
 
 fn account(ledger: &Ledger, home: &HomeId, from: Interval, kept: &[KeptOrder]) -> Account {
-    let balance = ledger.balance(&Holder::Home(home.clone())).as_money();
-    let hour = from.start().unix_ms() / HOUR_MS;
-    let signed = kept.iter().filter(|kept| kept.signed.unix_ms() / HOUR_MS == hour).count();
     let size = ledger.connection_limit(home, from).unwrap_or_default();
+    let left = ledger
+        .member(home)
+        .map_or(0, |member| ledger.entries_left(&member.admission.keys.member, from.start()));
+    // Signed and not recorded yet, of which the ledger does not know.
+    let under_way = kept.iter().filter(|kept| kept.fate == OrderFate::Pending).count();
     Account {
-        // Reserves never exceed the balance.
-        free: balance.sub(ledger.reserved(home).as_money()).unwrap_or(Money::ZERO),
+        free: ledger.free(home),
         maximum: size.import.min(size.export),
-        entries_left: ENTRIES_PER_HOUR.saturating_sub(u32::try_from(signed).unwrap_or(u32::MAX)),
+        entries_left: left.saturating_sub(u32::try_from(under_way).unwrap_or(u32::MAX)),
         trading: true,
     }
 }

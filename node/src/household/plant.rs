@@ -41,7 +41,7 @@ impl Plant {
 
     /// One interval passes in which load, sun and heat were like this.
     pub fn live(&mut self, given: Given) -> Step {
-        let step = obey(&self.devices, &self.standing, &self.asked(given), given);
+        let step = obey(&self.devices, &self.standing, &self.asked(given), self.export_limit(), given);
         self.standing = advance(&self.devices, &self.standing, &step, given.heat);
         let pv = given.pv.saturating_sub(step.curtailed);
         let mut count = |kind, taken: WattHours, giving: WattHours| {
@@ -69,7 +69,7 @@ impl Plant {
 
     /// What was told, as a step of a plan. A device that was told nothing does as it does without an agent.
     fn asked(&self, given: Given) -> Step {
-        let energy = |watts: u32| WattHours::new(u64::from(watts) * u64::from(self.mtu.minutes()) / 60);
+        let energy = |watts| self.energy(watts);
         let full = |power: Option<WattHours>| power.unwrap_or(WattHours::ZERO);
         let mut step = Step {
             vehicle: full(self.devices.charger.map(|charger| charger.power)),
@@ -97,10 +97,20 @@ impl Plant {
                 Control::ExportLimit(_) | Control::PvLimit(_) | Control::Release(_) => {}
             }
         }
-        if let Some(Control::ExportLimit(watts)) = self.told.get(&Kind::Inverter) {
-            (step.curtailed, step.export) = (allowed, energy(*watts));
-        }
         step
+    }
+
+    /// What the inverter was told that the home may give at the most.
+    fn export_limit(&self) -> Option<WattHours> {
+        match self.told.get(&Kind::Inverter) {
+            Some(Control::ExportLimit(watts)) => Some(self.energy(*watts)),
+            _ => None,
+        }
+    }
+
+    /// What a power comes to in an interval.
+    fn energy(&self, watts: u32) -> WattHours {
+        WattHours::new(u64::from(watts) * u64::from(self.mtu.minutes()) / 60)
     }
 }
 

@@ -7,13 +7,12 @@
 use std::collections::BTreeMap;
 
 use api::{Latest, Line, LineKind, SCHEMA_VERSION, SeriesPoint, SettlementKind, SettlementRow, Time, Today};
+use chrono::{Days, NaiveDate};
 use energy::{Price, Timestamp, midpoint_floor};
 use market::Sharing;
 
 use super::database::DayRow;
-
-/// Milliseconds of a day of 24 hours.
-const DAY_MS: u64 = 86_400_000;
+use crate::zone::Zone;
 
 /// A sum left the range of 64 bits: ±9.2 billion of the currency in one day of one home.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -30,13 +29,16 @@ pub struct DayBounds {
 }
 
 impl DayBounds {
-    /// The day that contains `time` where clocks show UTC plus `utc_offset_minutes`.
+    /// A civil day: 23 or 25 hours where clocks change on it.
     #[must_use]
-    pub const fn containing(time: Timestamp, utc_offset_minutes: i32) -> Self {
-        let offset_ms = utc_offset_minutes as i64 * 60_000;
-        let local = time.unix_ms().saturating_add_signed(offset_ms);
-        let start = (local - local % DAY_MS).saturating_add_signed(-offset_ms);
-        Self { start: Timestamp::from_unix_ms(start), end: Timestamp::from_unix_ms(start + DAY_MS) }
+    pub fn of(date: NaiveDate, zone: Zone) -> Self {
+        Self { start: zone.midnight(date), end: zone.midnight(date + Days::new(1)) }
+    }
+
+    /// The civil day that contains `time`.
+    #[must_use]
+    pub fn containing(time: Timestamp, zone: Zone) -> Self {
+        Self::of(zone.date(time), zone)
     }
 }
 
@@ -338,7 +340,7 @@ mod tests {
         let head = DayHead {
             home: "h1".to_owned(),
             currency: "EUR".to_owned(),
-            bounds: DayBounds::containing(Timestamp::from_unix_ms(1_465_819_200_000), 0),
+            bounds: DayBounds::containing(Timestamp::from_unix_ms(1_465_819_200_000), Zone::UTC),
             market_time: Timestamp::from_unix_ms(1_465_819_300_000),
             local: LocalPrice::Fixed(120_000),
         };
@@ -351,6 +353,24 @@ mod tests {
         assert!(today.lines.iter().all(|line| line.kind != LineKind::Correction), "everything is explained");
         assert_eq!(today.lines.iter().map(|line| line.amount_n).sum::<i64>(), today.amount_n);
         assert_eq!((today.incentive_n, today.series[0].local_price), (9, 120_000));
+    }
+
+    #[test]
+    fn a_day_is_that_of_the_homes_clocks_also_when_they_change() {
+        let vienna = Zone::parse("Europe/Vienna").unwrap();
+        for (inside, start, hours) in [
+            ("2026-03-28T23:30:00Z", "2026-03-28T23:00:00Z", 23),
+            ("2026-10-25T22:59:59Z", "2026-10-24T22:00:00Z", 25),
+            ("2026-07-14T21:59:59Z", "2026-07-13T22:00:00Z", 24),
+        ] {
+            let day = DayBounds::containing(Timestamp::parse(inside).unwrap(), vienna);
+            assert_eq!(
+                (day.start.to_string().as_str(), day.end.ms_since(day.start)),
+                (start, hours * 3_600_000)
+            );
+            let next = DayBounds::containing(day.end, vienna);
+            assert_eq!(next.start, day.end, "days follow one another");
+        }
     }
 
     #[test]

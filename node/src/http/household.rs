@@ -54,6 +54,7 @@ pub(super) fn document(view: &View, currency: &str) -> Household {
             on: view.trading,
             month_result_n: nano(view.stop_loss.result),
             stopped: view.stop_loss.stopped,
+            rests: view.rests,
             open: view.open.iter().map(order).collect(),
         },
         commands: view.verdicts.iter().map(command).collect(),

@@ -15,7 +15,7 @@ use api::{
 use axum::Json;
 use axum::extract::State;
 use energy::{HomeId, Interval, Timestamp, WattHours, midpoint_floor};
-use ledger::{Ledger, OrderWindow};
+use ledger::{Forward, Ledger, OrderWindow};
 use market::Side;
 use serde::Deserialize;
 
@@ -223,11 +223,12 @@ impl Present {
         i64::try_from(amount.get() * sign).map_err(|_| OutOfRange)
     }
 
-    /// A gate as members see it. Its own price a home knows where it traded itself.
-    fn gate_row(&self, gate: StoredGate, traded_here: bool) -> GateRow {
-        let shows_prices = gate.parts.shows_prices(self.ledger.genesis_terms().forward);
+    /// A gate as members see it. Its own node's price a home knows where it is public, or from what it traded there itself.
+    fn gate_row(&self, gate: StoredGate, traded_at: Option<i64>) -> GateRow {
+        let forward = self.ledger.genesis_terms().forward;
+        let shows_prices = gate.parts.shows_prices(forward);
         let node = self.ledger.member(&self.home).map(|member| member.admission.node.to_string());
-        let own =
+        let public =
             gate.prices.iter().find(|price| Some(&price.node) == node.as_ref()).map(|price| price.price);
         GateRow {
             interval_start: gate.interval_start,
@@ -235,12 +236,9 @@ impl Present {
             volume_wh: gate.parts.shows_volume().then_some(gate.parts.volume_wh),
             orders: gate.parts.shows_orders().then_some(gate.orders),
             price: gate.price.filter(|_| shows_prices),
-            own_price: own.filter(|_| shows_prices || traded_here),
-            prices: if shows_prices {
-                privacy::prices_for(gate.prices, self.ledger.network(), node.as_deref())
-            } else {
-                Vec::new()
-            },
+            // Matched at posted prices, what is paid at one node differs by how far the neighbours were.
+            own_price: public.or(traded_at.filter(|_| forward == Forward::Auction)),
+            prices: privacy::prices_for(gate.prices, self.ledger.network(), node.as_deref()),
             height: gate.height,
         }
     }
@@ -276,8 +274,8 @@ pub async fn curve(State(served): State<Served>, query: Asked<IntervalQuery>) ->
     };
     let (gate, own) = served.database.ask(read).await?;
     let own = own.into_iter().map(|order| present.order_row(&order)).collect::<Result<Vec<_>, _>>()?;
-    let traded = own.iter().any(|order| order.filled_wh > 0);
-    let result = gate.map(|gate| present.gate_row(gate, traded));
+    let traded_at = own.iter().find_map(|order| order.fill_price);
+    let result = gate.map(|gate| present.gate_row(gate, traded_at));
     let window = OrderWindow::of(interval);
     let (low, high) = terms::supplier_prices(&present.ledger, &present.home, interval).ok_or(OutOfRange)?;
     let tariff = present.ledger.tariff_at(interval);
@@ -291,6 +289,7 @@ pub async fn curve(State(served): State<Served>, query: Asked<IntervalQuery>) ->
         highest: high.get(),
         local_price: midpoint_floor(tariff.import_price, tariff.export_price).get(),
         result,
+        envelopes: terms::envelopes(&present.ledger, interval),
         own,
     }))
 }
@@ -340,15 +339,16 @@ struct Stored {
 impl Present {
     fn history(&self, since: Timestamp, stored: Stored, limit: u32) -> Result<MarketHistory, ApiError> {
         let totals = self.totals(stored.trades.0, &stored.trades.1)?;
-        let traded: std::collections::BTreeSet<Time> =
-            stored.trades.1.iter().map(|order| order.interval_start).collect();
+        let priced = |order: &StoredOrder| Some((order.interval_start, fill_price(order)?));
+        let traded: std::collections::BTreeMap<Time, i64> =
+            stored.trades.1.iter().filter_map(priced).collect();
         let page = Page::cut(stored.orders, limit, |(_, place)| {
             format!("{}-{}-{}", place.interval_ms, place.height, place.position)
         });
         let orders = page.items.into_iter().map(|(order, _)| self.order_row(&order));
         let gates = stored.gates.into_iter().map(|gate| {
-            let traded_here = traded.contains(&gate.interval_start);
-            self.gate_row(gate, traded_here)
+            let traded_at = traded.get(&gate.interval_start).copied();
+            self.gate_row(gate, traded_at)
         });
         Ok(MarketHistory {
             schema_version: SCHEMA_VERSION,

@@ -44,6 +44,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::desk::DeskHandle;
 use crate::household::View;
+use crate::zone::Zone;
 use database::Database;
 pub use guard::TokenHash;
 pub use live::{About, Head, Live, Role};
@@ -76,8 +77,8 @@ pub struct HttpState {
     pub language: Language,
     /// Host names of this server besides IP addresses and `localhost`, e.g. `commonwatt.local`.
     pub hosts: Vec<String>,
-    /// What clocks show at the home, relative to UTC: where its days begin.
-    pub utc_offset_minutes: i32,
+    /// Where the home's clocks are: its days are theirs.
+    pub zone: Zone,
 }
 
 /// Shared by all requests.

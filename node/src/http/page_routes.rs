@@ -156,7 +156,7 @@ async fn view(served: &Served, query: &PageQuery, language: Language) -> Result<
         household: household::shown(served),
         flows: served.state.live.meters().flows,
         language,
-        utc_offset_minutes: served.state.utc_offset_minutes,
+        zone: served.state.zone,
         other_days: other_days(served, bounds, running),
         assets: ASSETS.clone(),
     })
@@ -174,13 +174,13 @@ async fn shown_day(served: &Served, asked: Option<&str>) -> Result<(DayBounds, T
     if asked.is_some() || today.intervals_settled > 0 {
         return Ok((bounds, today));
     }
-    let before = DayBounds::containing(bounds.start.minus_ms(1), served.state.utc_offset_minutes);
+    let before = DayBounds::containing(bounds.start.minus_ms(1), served.state.zone);
     let yesterday = routes::day_of(served, before).await?;
     Ok(if yesterday.intervals_settled > 0 { (before, yesterday) } else { (bounds, today) })
 }
 
 /// The day before, and the day after if it has begun.
 fn other_days(served: &Served, bounds: DayBounds, running: DayBounds) -> (String, Option<String>) {
-    let date = |time| page::date(time, served.state.utc_offset_minutes);
+    let date = |time| page::date(time, served.state.zone);
     (date(bounds.start.minus_ms(1)), (bounds.end <= running.start).then(|| date(bounds.end)))
 }

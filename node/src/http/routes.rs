@@ -13,7 +13,6 @@ use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Query, State};
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use energy::Timestamp;
 use ledger::SignedEntry;
 use ledger::codec::Decode;
 use serde::Deserialize;
@@ -25,6 +24,7 @@ use super::{Served, guard};
 use crate::bill::prepaid::{self, Consumption};
 use crate::desk::DeskError;
 use crate::store::billing;
+use crate::zone;
 
 /// Why a request is not answered.
 #[derive(Debug, thiserror::Error)]
@@ -183,13 +183,10 @@ pub(super) async fn today(State(served): State<Served>, query: Asked<TodayQuery>
 impl Served {
     /// The bounds of the day `YYYY-MM-DD`, or of the running one.
     pub(super) fn day_bounds(&self, day: Option<&str>) -> Result<DayBounds, ApiError> {
-        let offset = self.state.utc_offset_minutes;
-        let Some(day) = day else { return Ok(DayBounds::containing(self.state.live.market_time(), offset)) };
-        let bad = || ApiError::BadRequest(format!("{:?} is not a day such as 2016-06-13", shortened(day)));
-        let noon = Timestamp::parse(&format!("{day}T12:00:00Z")).map_err(|_| bad())?;
-        let shift_ms = u64::from(offset.unsigned_abs()) * 60_000;
-        let noon = if offset < 0 { noon.plus_ms(shift_ms) } else { noon.minus_ms(shift_ms) };
-        Ok(DayBounds::containing(noon, offset))
+        let zone = self.state.zone;
+        let Some(day) = day else { return Ok(DayBounds::containing(self.state.live.market_time(), zone)) };
+        let bad = |_| ApiError::BadRequest(format!("{:?} is not a day such as 2016-06-13", shortened(day)));
+        Ok(DayBounds::of(zone::date(day).map_err(bad)?, zone))
     }
 }
 

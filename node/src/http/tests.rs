@@ -589,6 +589,7 @@ async fn the_console_shows_the_home_and_its_last_settled_interval() {
         connect: Vec::new(),
         token_file: Vec::new(),
         neighbourhood: Some(path),
+        market: true,
         once: true,
         size,
     };
@@ -598,5 +599,7 @@ async fn the_console_shows_the_home_and_its_last_settled_interval() {
     for figure in ["delegate", "0.300", "0.000", "0.200", "-0.0650", "0.06", "46"] {
         assert!(home.contains(figure), "{figure} in {home}");
     }
+    assert!(frame.contains("nothing is traded ahead here"), "{frame}");
+    let frame = tui::frame(&tui::Args { market: false, ..args }).await.unwrap();
     assert!(frame.contains("12:15") && frame.contains("4.321"), "{frame}");
 }

@@ -13,8 +13,8 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::StoreError;
-use super::database::{self, decoded, int, unsigned};
-use super::ledger_db::schema;
+use super::database::{decoded, int, unsigned};
+use super::ledger_db::open_read_only;
 
 /// The ledger database of any node, open for reading, as it was when it was opened.
 #[derive(Debug)]
@@ -150,7 +150,7 @@ impl BillingDb {
     /// [`StoreError`]: it cannot be read, or is of another chain.
     pub fn open(path: &Path, genesis: &Genesis) -> Result<Self, StoreError> {
         let chain = genesis.chain();
-        let connection = database::open_read_only(path, &schema(&chain))?;
+        let connection = open_read_only(path, &chain)?;
         // Deferred: the first question fixes the state that all others see.
         connection.execute_batch("BEGIN").map_err(StoreError::database(path, "begin to read"))?;
         Ok(Self { connection, path: path.to_owned(), mtu: genesis.mtu, start: genesis.start })

@@ -77,6 +77,13 @@ pub(super) fn open_read_only(path: &Path, schema: &Schema<'_>) -> Result<Connect
     Ok(connection)
 }
 
+/// The schema version that the file at `path` says it has; `None` where it is no database of ours, or not there.
+pub(super) fn version_at(path: &Path) -> Option<i64> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).ok()?;
+    meta(&connection, "schema").ok()?
+}
+
 /// SQLite stores signed 64-bit integers. Everything of ours that it stores fits, and this says so where it does not.
 pub(super) fn int<T: TryInto<i64>>(value: T) -> rusqlite::Result<i64> {
     value.try_into().map_err(|_| rusqlite::Error::ToSqlConversionFailure("a number beyond 64 bits".into()))

@@ -76,7 +76,7 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// Written by another version of the program.
-    #[error("{} has schema {found}, this program knows {known}; use the version that wrote it", path.display())]
+    #[error("{} has schema {found}, this program knows {known}; {}", path.display(), after_other_schema(*found, *known))]
     OtherSchema {
         /// Which database.
         path: PathBuf,
@@ -84,6 +84,32 @@ pub enum StoreError {
         found: i64,
         /// Ours.
         known: i64,
+    },
+    /// Its blocks were made by rules that this program does not have, so it can neither check nor carry on the chain.
+    #[error(
+        "{} holds blocks made by rules {found}, this program has rules {known} only, and a chain keeps its rules; use the \
+         version of the program that wrote it, or found the community anew with `commonwatt init --found`",
+        path.display()
+    )]
+    OtherRules {
+        /// Which database.
+        path: PathBuf,
+        /// The rules of its last block.
+        found: u16,
+        /// Ours.
+        known: u16,
+    },
+    /// Its tables are of an older schema and cannot be made anew.
+    #[error(
+        "{} has schema {found}, and its first blocks are no longer stored, so the tables that this version needs cannot be \
+         made from them; move it away, and the node fetches the blocks again",
+        path.display()
+    )]
+    NoFirstBlocks {
+        /// Which database.
+        path: PathBuf,
+        /// Its schema version.
+        found: i64,
     },
     /// Of another community, or of an earlier start of this one.
     #[error("{} belongs to chain {found}, the genesis is of chain {expected}; use its own data directory", path.display())]
@@ -156,6 +182,15 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+/// What to do about a database of another schema.
+const fn after_other_schema(found: i64, known: i64) -> &'static str {
+    if found < known {
+        "start its node once with `commonwatt run`, which makes the tables anew from the blocks"
+    } else {
+        "a later version of the program wrote it, so use that one"
+    }
 }
 
 impl StoreError {

@@ -24,9 +24,9 @@ use rusqlite::{Connection, Params, Row};
 use serde_json::{Value, json};
 
 use super::StoreError;
-use super::database::{self, decoded, int};
+use super::database::{decoded, int};
 use super::error::Damage;
-use super::ledger_db::schema;
+use super::ledger_db::open_read_only;
 
 /// What was written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub fn export(
     count: usize,
 ) -> Result<ExportSummary, StoreError> {
     let chain = genesis.chain();
-    let connection = database::open_read_only(db_path, &schema(&chain))?;
+    let connection = open_read_only(db_path, &chain)?;
     let fault = |source| StoreError::database(db_path, "read the settlements")(source);
     let connection = connection.unchecked_transaction().map_err(fault)?;
     create_dir_all(dir).map_err(StoreError::file(dir, "make the folder"))?;

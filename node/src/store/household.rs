@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use agent::{ChannelId, Did, Verdict};
-use energy::{Interval, Timestamp, WattHours};
+use agent::{ChannelId, Did, Session, Standing, Verdict};
+use energy::{Interval, Mtu, Timestamp, WattHours};
 use ledger::Chain;
 use rusqlite::{Connection, OptionalExtension};
 
@@ -13,6 +13,13 @@ use super::database::{self, Durability, Schema, int, unsigned};
 
 const SCHEMA: &str = include_str!("household.sql");
 const SCHEMA_VERSION: i64 = 1;
+/// How devices stood as intervals began. A file of this version may have been made before there was this table.
+const STOOD: &str = "CREATE TABLE IF NOT EXISTS stood (
+    interval_ms INTEGER PRIMARY KEY,
+    battery INTEGER NOT NULL,
+    heat INTEGER NOT NULL,
+    needed INTEGER, minimum INTEGER, deadline_ms INTEGER -- of the vehicle, where one was there
+)";
 /// Verdicts that are kept: a fortnight of four devices commanded every quarter-hour.
 pub const VERDICTS_MAX: u32 = 5_376;
 /// Intervals of which it is kept what devices did: eight weeks of quarter-hours, as long as a forecast looks back.
@@ -60,6 +67,7 @@ impl HouseholdDb {
         let schema = Schema { sql: SCHEMA, version: SCHEMA_VERSION, chain, home: None };
         // A device must not take a command twice because of a power cut.
         let connection = database::open(path, Durability::Full, &schema, |_| Ok(()))?;
+        connection.execute_batch(STOOD).map_err(StoreError::database(path, "make the tables"))?;
         Ok(Self { connection, path: path.to_owned() })
     }
 
@@ -187,6 +195,59 @@ impl HouseholdDb {
         rows.map_err(self.fault("read what devices did"))
     }
 
+    /// Writes down how devices stood as an interval began; what was written of it before is replaced. As old as what devices
+    /// did, it is forgotten.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn stand(&mut self, interval: Interval, standing: &Standing) -> Result<(), StoreError> {
+        let fault = |source| StoreError::database(&self.path, "record how devices stood")(source);
+        let recorded = (|| {
+            let transaction = self.connection.transaction()?;
+            let energy = |energy: WattHours| int(energy.get());
+            let session = standing.session;
+            transaction.execute(
+                "INSERT OR REPLACE INTO stood VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                (
+                    int(interval.start().unix_ms())?,
+                    energy(standing.battery)?,
+                    energy(standing.heat)?,
+                    session.map(|session| energy(session.needed)).transpose()?,
+                    session.map(|session| energy(session.minimum)).transpose()?,
+                    session.map(|session| int(session.deadline.start().unix_ms())).transpose()?,
+                ),
+            )?;
+            let forget = "DELETE FROM stood WHERE interval_ms < (SELECT max(interval_ms) FROM stood) - ?1";
+            let span = u64::from(DID_MAX).saturating_mul(interval.mtu().ms());
+            transaction.execute(forget, [int(span)?])?;
+            transaction.commit()
+        })();
+        recorded.map_err(fault)
+    }
+
+    /// How devices stood, by the start of the interval, oldest first; intervals are `mtu` long.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`], also where it is damaged.
+    pub fn stood(&self, mtu: Mtu) -> Result<Vec<(Timestamp, Standing)>, StoreError> {
+        let sql =
+            "SELECT interval_ms, battery, heat, needed, minimum, deadline_ms FROM stood ORDER BY interval_ms";
+        let read = |row: &rusqlite::Row<'_>| {
+            let energy = |index| unsigned(row, index).map(WattHours::new);
+            let session = row.get::<_, Option<i64>>(5)?.map(|_| {
+                let deadline = Interval::containing(Timestamp::from_unix_ms(unsigned(row, 5)?), mtu);
+                Ok::<_, rusqlite::Error>(Session { needed: energy(3)?, minimum: energy(4)?, deadline })
+            });
+            let standing = Standing { battery: energy(1)?, heat: energy(2)?, session: session.transpose()? };
+            Ok((Timestamp::from_unix_ms(unsigned(row, 0)?), standing))
+        };
+        let rows: rusqlite::Result<_> = (|| {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            statement.query_map([], read)?.collect()
+        })();
+        rows.map_err(self.fault("read how devices stood"))
+    }
+
     fn fault(&self, what: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError + '_ {
         StoreError::database(&self.path, what)
     }
@@ -245,6 +306,31 @@ mod tests {
         let count: u32 =
             db.connection.query_row("SELECT count(*) FROM verdict", [], |row| row.get(0)).unwrap();
         assert_eq!(count, VERDICTS_MAX);
+    }
+
+    #[test]
+    fn how_devices_stood_is_known_after_a_restart_with_and_without_a_vehicle() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("household.db");
+        let first = Interval::from_index(1_628_640, Mtu::Min15);
+        let stood = |needed: Option<u64>| Standing {
+            battery: WattHours::new(4_000),
+            heat: WattHours::new(300),
+            session: needed.map(|needed| Session {
+                needed: WattHours::new(needed),
+                minimum: WattHours::new(50),
+                deadline: Interval::from_index(first.index() + 30, Mtu::Min15),
+            }),
+        };
+        {
+            let mut db = HouseholdDb::open(&path, &CHAIN).unwrap();
+            db.stand(first, &Standing::default()).unwrap();
+            db.stand(first, &stood(Some(9_000))).unwrap();
+            db.stand(first.next(), &stood(None)).unwrap();
+        }
+        let db = HouseholdDb::open(&path, &CHAIN).unwrap();
+        let expected = [(first.start(), stood(Some(9_000))), (first.next().start(), stood(None))];
+        assert_eq!(db.stood(Mtu::Min15).unwrap(), expected);
     }
 
     #[test]

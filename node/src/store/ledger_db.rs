@@ -9,9 +9,9 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use super::database::{self, Durability, Schema, int, unsigned};
 use super::error::Damage;
 use super::replay::{Depth, StoredBlock, replay};
-use super::{StoreError, projection};
+use super::{StoreError, projection, rebuild};
 
-const SCHEMA: &str = include_str!("ledger_db.sql");
+const SCHEMA: &str = concat!(include_str!("ledger_db.sql"), include_str!("ledger_tables.sql"));
 /// 2: readings say by which meter they are, settlements how finely it counts; evidence and assurance. 3: settlements say what
 /// losses and incentives came to; provisional results; forward orders, gates and breaches of caps.
 const SCHEMA_VERSION: i64 = 3;
@@ -33,10 +33,11 @@ pub struct LedgerDb {
 
 impl LedgerDb {
     /// Opens the database at `path`, or makes it with the accounts and deposits of `genesis`. `home` is whose node this
-    /// is.
+    /// is. The tables of an older schema are made anew from the blocks first.
     ///
     /// # Errors
-    /// [`StoreError`]: not such a database, of another chain, home or schema, or the disk refuses what durability needs.
+    /// [`StoreError`]: not such a database, of another chain, home, later schema or other rules, or the disk refuses what
+    /// durability needs.
     pub fn open(
         path: &Path,
         durability: Durability,
@@ -45,6 +46,7 @@ impl LedgerDb {
     ) -> Result<Self, StoreError> {
         let (chain, start) = (genesis.chain(), Ledger::genesis(genesis)?);
         let schema = Schema { home: Some(home), ..schema(&chain) };
+        rebuild::renew(path, durability, &schema, genesis)?;
         let fill = |connection: &Connection| projection::insert_opening(connection, genesis, &start);
         let connection = database::open(path, durability, &schema, fill)?;
         let last = last_block(&connection).map_err(StoreError::database(path, "read the last block"))?;
@@ -59,7 +61,7 @@ impl LedgerDb {
     /// See [`LedgerDb::open`] and [`LedgerDb::load`].
     pub fn current(path: &Path, genesis: &Genesis) -> Result<Ledger, StoreError> {
         let chain = genesis.chain();
-        let connection = database::open_read_only(path, &schema(&chain))?;
+        let connection = open_read_only(path, &chain)?;
         let fault = |source| StoreError::database(path, "read the last block")(source);
         // Blocks that are stored meanwhile are not seen.
         connection.execute_batch("BEGIN").map_err(fault)?;
@@ -155,8 +157,16 @@ impl LedgerDb {
     }
 }
 
+/// Opens the ledger database at `path` for reading.
+pub(super) fn open_read_only(path: &Path, chain: &Chain) -> Result<Connection, StoreError> {
+    if database::version_at(path).is_some() {
+        rebuild::check_rules(path)?;
+    }
+    database::open_read_only(path, &schema(chain))
+}
+
 /// What a ledger database of `chain` must be.
-pub(super) fn schema(chain: &Chain) -> Schema<'_> {
+fn schema(chain: &Chain) -> Schema<'_> {
     Schema { sql: SCHEMA, version: SCHEMA_VERSION, chain, home: None }
 }
 
@@ -204,18 +214,20 @@ fn write(
 ) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     row.insert(&transaction)?;
-    for (table, rows) in projection::rows(executed) {
-        table.insert(&transaction, &rows)?;
-    }
-    projection::update_accounts(&transaction, executed)?;
+    projection::insert(&transaction, executed)?;
     if snapshot {
-        let values = (int(row.height)?, executed.ledger.snapshot());
-        transaction.prepare_cached("INSERT INTO snapshot VALUES (?1, ?2)")?.execute(values)?;
+        insert_snapshot(&transaction, &executed.ledger)?;
         let sql = "DELETE FROM snapshot WHERE height NOT IN
                    (SELECT height FROM snapshot ORDER BY height DESC LIMIT ?1)";
         transaction.prepare_cached(sql)?.execute([SNAPSHOTS_KEPT])?;
     }
     transaction.commit()
+}
+
+/// Stores the state after the block of its height.
+pub(super) fn insert_snapshot(connection: &Connection, ledger: &Ledger) -> rusqlite::Result<()> {
+    let values = (int(ledger.height())?, ledger.snapshot());
+    connection.prepare_cached("INSERT INTO snapshot VALUES (?1, ?2)")?.execute(values).map(drop)
 }
 
 const fn day(time_ms: u64) -> u64 {

@@ -9,7 +9,8 @@
 //! | `consensus-a.log`, `consensus-b.log` | what a delegate said and heard since the last block | synced before it speaks |
 //! | `lock` | held while a process uses the folder | at start |
 //!
-//! Everything in `ledger.db` follows from its blocks: [`verify`](verify::verify) replays them and compares every row.
+//! Everything in `ledger.db` follows from its blocks: [`verify`](verify::verify) replays them and compares every row, and
+//! a database of an older schema has its tables made anew from them when it is opened for writing.
 //! The journal is the one file whose loss loses something that nobody else has; the consensus log is the one whose loss may cost a
 //! delegate its seat, since it no longer knows what it has said.
 
@@ -23,6 +24,7 @@ pub mod ledger_db;
 pub mod log_file;
 pub mod orders;
 mod projection;
+mod rebuild;
 mod replay;
 pub mod series;
 pub mod verify;

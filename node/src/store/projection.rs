@@ -220,6 +220,14 @@ pub(super) fn rows(executed: &Executed) -> [(&'static Table, Vec<Row>); TABLES.l
     ]
 }
 
+/// Writes every row that follows from a block.
+pub(super) fn insert(connection: &Connection, executed: &Executed) -> rusqlite::Result<()> {
+    for (table, rows) in rows(executed) {
+        table.insert(connection, &rows)?;
+    }
+    update_accounts(connection, executed)
+}
+
 /// The accounts a block may have changed or opened.
 pub(super) fn touched_accounts(executed: &Executed) -> Vec<Account<HomeId>> {
     let moved = executed.postings.iter().map(|posting| posting.account.clone());
@@ -282,7 +290,7 @@ pub(super) fn compare_opening(connection: &Connection, expected: &[Row]) -> Resu
 }
 
 /// Writes what stands on the accounts that a block touched.
-pub(super) fn update_accounts(connection: &Connection, executed: &Executed) -> rusqlite::Result<()> {
+fn update_accounts(connection: &Connection, executed: &Executed) -> rusqlite::Result<()> {
     let sql = "INSERT INTO account (name, opening_n, balance_n) VALUES (?1, 0, ?2)
                ON CONFLICT (name) DO UPDATE SET balance_n = excluded.balance_n";
     let mut statement = connection.prepare_cached(sql)?;

@@ -8,8 +8,8 @@ use rusqlite::types::{FromSql, Type};
 use rusqlite::{Connection, Row};
 
 use super::StoreError;
-use super::database::{self, int, unsigned};
-use super::ledger_db::schema;
+use super::database::{int, unsigned};
+use super::ledger_db::open_read_only;
 
 /// One final reading.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub fn series(
     mut take: impl FnMut(SeriesRow),
 ) -> Result<(), StoreError> {
     let chain = genesis.chain();
-    let connection = database::open_read_only(db_path, &schema(&chain))?;
+    let connection = open_read_only(db_path, &chain)?;
     let fault = |source| StoreError::database(db_path, "read the readings")(source);
     let connection = connection.unchecked_transaction().map_err(fault)?;
     let range = (from.start().unix_ms(), until.end().unix_ms());

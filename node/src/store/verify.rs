@@ -14,9 +14,9 @@ use market::Account;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::database::{self, int};
+use super::database::int;
 use super::error::{Damage, StoreError};
-use super::ledger_db::{last_block, restore, schema, snapshot_bytes, snapshot_heights};
+use super::ledger_db::{last_block, open_read_only, restore, snapshot_bytes, snapshot_heights};
 use super::projection::{self, TABLES, account_name};
 use super::replay::{Depth, replay};
 
@@ -87,7 +87,7 @@ pub fn verify(
     mut progress: impl FnMut(u64, u64),
 ) -> Result<VerifyReport, VerifyError> {
     let chain = genesis.chain();
-    let connection = database::open_read_only(path, &schema(&chain))?;
+    let connection = open_read_only(path, &chain)?;
     let fault = |source| StoreError::database(path, "read the blocks")(source);
     let connection = connection.unchecked_transaction().map_err(fault)?;
     let last =

@@ -1,5 +1,6 @@
 //! A street of real processes on loopback, with simulated meters in this one.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -60,6 +61,7 @@ struct House {
     folder: PathBuf,
     process: Option<Child>,
     meter: SimulatedMeter,
+    api: u16,
     starts: u32,
 }
 
@@ -74,6 +76,11 @@ pub struct Street {
 impl Street {
     /// Starts `homes` nodes, the first `seats` of them delegates.
     pub fn start(name: &str, homes: usize, seats: usize) -> Self {
+        Self::with_devices(name, homes, seats, ("UTC", ""))
+    }
+
+    /// The same; clocks of the first home are in `zone`, and it has `devices`.
+    pub fn with_devices(name: &str, homes: usize, seats: usize, (zone, devices): (&str, &str)) -> Self {
         let folder = fresh_folder(name);
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -87,15 +94,17 @@ impl Street {
             let serial = MeterSerial::new(&(5000 + position).to_string()).unwrap();
             let (meter, meter_address) = simulated(&runtime, &serial);
             parts.push((name.clone(), identity, serial, meter_address, free_port()));
-            houses.push(House { name, folder, process: None, meter, starts: 0 });
+            houses.push(House { name, folder, process: None, meter, api: free_port(), starts: 0 });
         }
         let genesis = genesis(&folder, &parts, seats, wall_origin);
         fs::write(folder.join("genesis.toml"), genesis_file::render(&genesis)).unwrap();
         let peers: Vec<String> =
             parts.iter().map(|(_, identity, _, _, port)| peer(identity, *port)).collect();
         for (house, (_, _, _, meter, port)) in houses.iter().zip(&parts) {
-            fs::write(house.folder.join("commonwatt.toml"), config(&house.name, *meter, *port, &peers))
-                .unwrap();
+            let devices = if house.name == "h1" { devices } else { "" };
+            let config = config((&house.name, house.api), *meter, *port, &peers);
+            let config = format!("zone = {zone:?}\n{config}{devices}");
+            fs::write(house.folder.join("commonwatt.toml"), config).unwrap();
         }
         let meters_stop = Arc::new(AtomicBool::new(false));
         let latched = houses.iter().map(|house| house.meter.clone()).collect();
@@ -214,6 +223,57 @@ impl Street {
             );
             sleep(Duration::from_millis(200));
         }
+    }
+
+    /// What the agent of a home shows over the API; `None` before its first plan.
+    pub fn household(&self, position: usize) -> Option<api::Household> {
+        let House { folder, api, .. } = &self.houses[position];
+        let token = fs::read_to_string(folder.join("api.token")).unwrap();
+        let client = api::Client::new(&format!("http://127.0.0.1:{api}"), token.trim()).unwrap();
+        self.runtime.block_on(client.household()).ok()
+    }
+
+    /// Waits until what the agent of a home shows is as wanted.
+    pub fn wait_until_household(
+        &self,
+        position: usize,
+        patience: Duration,
+        what: &str,
+        wanted: impl Fn(&api::Household) -> bool,
+    ) -> api::Household {
+        let shown = RefCell::new(None);
+        let look = || self.household(position).filter(&wanted);
+        self.wait(
+            patience,
+            || {
+                *shown.borrow_mut() = look();
+                shown.borrow().is_some()
+            },
+            what,
+        );
+        shown.into_inner().unwrap()
+    }
+
+    /// What became of every command to a home's devices: what was asked, and why it was refused.
+    pub fn commands(&self, position: usize) -> Vec<(String, Option<String>)> {
+        let db = Connection::open(self.houses[position].folder.join("household.db")).unwrap();
+        let mut statement = db.prepare("SELECT control, refused FROM verdict ORDER BY number").unwrap();
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        rows.map(Result::unwrap).collect()
+    }
+
+    /// All accounts together hold what they held at the start, no member is below zero, and the chain replays to the same.
+    pub fn assert_money_conserved(&self, position: usize) {
+        let db = self.db(position).unwrap();
+        let sums =
+            "SELECT sum(opening_n), sum(balance_n), min(CASE WHEN name LIKE 'home:%' THEN balance_n END),
+            sum(abs(balance_n - opening_n)) FROM account";
+        let (opening, now, least, moved): (i64, i64, i64, i64) =
+            db.query_row(sums, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))).unwrap();
+        assert_eq!(now, opening);
+        assert!(least >= 0 && moved > 0, "{least} {moved}");
+        let output = verify(&self.houses[position].folder);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// No two nodes hold different blocks at one height.
@@ -451,11 +511,11 @@ fn peer(identity: &Identity, port: u16) -> String {
     format!("/ip4/127.0.0.1/tcp/{port}/p2p/{id}")
 }
 
-fn config(name: &str, meter: SocketAddr, port: u16, peers: &[String]) -> String {
+fn config((name, api): (&str, u16), meter: SocketAddr, port: u16, peers: &[String]) -> String {
     let peers: Vec<_> = peers.iter().filter(|peer| !peer.contains(&format!("/tcp/{port}/"))).collect();
     format!(
         "home = {name:?}\ndata_dir = \".\"\ngenesis = \"../genesis.toml\"\n\
-         [api]\nlisten = \"127.0.0.1:0\"\n\
+         [api]\nlisten = \"127.0.0.1:{api}\"\n\
          [network]\nlisten = [\"/ip4/127.0.0.1/tcp/{port}\"]\npeers = {peers:?}\n\
          [meter]\naddress = \"{meter}\"\nunit = 1\nprofile = {:?}\ntimeout_ms = 500\n\
          [consensus]\nmin_block_interval_ms = 200\npropose_timeout_ms = 1500\nvote_timeout_ms = 500\n\

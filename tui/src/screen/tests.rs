@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use api::{
-    Finality, IntervalRow, Latest, LiveInterval, MeterCondition, MeterStatus, Power, SettlementKind,
-    SettlementRow, Status, Time, Today,
+    BreachRow, Edge, EdgeEnvelope, Finality, ForwardMode, GateRow, IntervalRow, Latest, LiveInterval,
+    MarketRules, MeterCondition, MeterStatus, OpenPosition, OrderTerms, Power, SettlementKind, SettlementRow,
+    SettlementTerms, Status, Time, Today,
 };
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -12,6 +13,7 @@ use ratatui::style::{Color, Modifier};
 
 use super::draw;
 use crate::Size;
+use crate::market::Market;
 use crate::model::{Answer, Model, Sort};
 use crate::terminal::frame;
 
@@ -124,6 +126,7 @@ fn answer(status: Status, today: Today) -> Answer {
         status,
         today: Some(today),
         intervals: Some((0..12).map(|back| interval(back, Some(2_400 - back))).collect()),
+        market: None,
     }
 }
 
@@ -167,7 +170,9 @@ fn the_help_explains_every_letter() {
     let mut model = street(now, Duration::from_millis(300));
     model.help = true;
     let text = frame(&model, Size { columns: 80, rows: 24 }, now).unwrap();
-    for letter in ["U no answer", "M meter", "Q meter", "L blocks", "P power", "S syncing", "N no reading"] {
+    for letter in
+        ["U no answer", "M meter", "Q meter", "L blocks", "P power", "S syncing", "N no reading", "B carried"]
+    {
         assert!(text.contains(letter), "{letter}\n{text}");
     }
 }
@@ -181,6 +186,172 @@ fn a_screen_that_is_too_small_says_so_and_any_size_can_be_drawn() {
     for (columns, rows) in [(1, 1), (80, 24), (81, 25), (109, 24), (110, 24), (400, 120)] {
         frame(&model, Size { columns, rows }, now).unwrap();
     }
+}
+
+fn rules(node: &str, forward: ForwardMode) -> MarketRules {
+    let edge = |node: &str, parent: Option<&str>| Edge {
+        node: node.into(),
+        parent: parent.map(str::to_owned),
+        fee_up: 0,
+        fee_down: 0,
+        up_wh: None,
+        down_wh: None,
+        own: false,
+    };
+    MarketRules {
+        schema_version: 1,
+        home: "h".into(),
+        node: node.into(),
+        currency: "CNY".into(),
+        market_time: Time::from_unix_ms(NOON_MS),
+        mtu_minutes: 15,
+        forward,
+        orders: OrderTerms {
+            opens_ms: 172_800_000,
+            gate_ms: 300_000,
+            freeze_ms: 300_000,
+            min_wh: 100,
+            open_max: 10,
+            changes_max: 20,
+            entries_per_hour: 60,
+            entries_left: 60,
+            envelope_permille: 500,
+        },
+        first_open: Some(Time::from_unix_ms(NOON_MS + 5 * INTERVAL_MS)),
+        settlement: SettlementTerms {
+            sharing: "neighbour".into(),
+            sharing_price: None,
+            unused: None,
+            division: None,
+            due_after_ms: 900_000,
+            supplier_leg: "ledger".into(),
+            money: "prepaid".into(),
+            credit_n: 0,
+            reading_source: "node".into(),
+            losses: "recorded".into(),
+            price_min: 0,
+            price_max: 500_000,
+        },
+        edges: vec![
+            edge("grid", None),
+            edge("lv", Some("grid")),
+            edge("f1", Some("lv")),
+            edge("f2", Some("lv")),
+        ],
+        import_max_wh: 11_000,
+        export_max_wh: 11_000,
+        share_permyriad: 0,
+        participation_permille: 1_000,
+        balance_n: 0,
+        reserved_n: 0,
+        free_n: 0,
+        next: vec![],
+    }
+}
+
+/// The gate of 13:00 has closed: 1.5 kWh were traded there.
+fn gate(index: u64) -> GateRow {
+    GateRow {
+        interval_start: Time::from_unix_ms(NOON_MS + (4 - index) * INTERVAL_MS),
+        void: index == 1,
+        volume_wh: (index == 0).then_some(1_500),
+        orders: (index != 2).then_some(12),
+        price: (index != 2).then_some(165_000),
+        prices: vec![],
+        own_price: None,
+        height: 130 - index,
+    }
+}
+
+fn market(node: &str, (sold_wh, bought_wh): (u64, u64), breaches: Vec<BreachRow>) -> Box<Market> {
+    let position = |back: u64, sold_wh| OpenPosition {
+        interval_start: Time::from_unix_ms(NOON_MS + (4 - back) * INTERVAL_MS),
+        sold_wh,
+        bought_wh,
+        amount_n: 0,
+        reserve_n: 0,
+    };
+    let envelope = |node: &str, up_wh| EdgeEnvelope { node: node.into(), up_wh, down_wh: Some(4_000) };
+    Box::new(Market {
+        rules: rules(node, ForwardMode::Posted),
+        positions: vec![position(0, sold_wh), position(1, 9_000)],
+        breaches,
+        gates: (0..4).map(gate).collect(),
+        envelopes: vec![envelope("lv", None), envelope("f1", Some(1_000)), envelope("f2", Some(1_000))],
+    })
+}
+
+/// Three homes on the first feeder, of which one carried too much, and two on the second.
+fn trading_street(now: Instant) -> Model {
+    let mut model = street(now, Duration::from_millis(300));
+    let breach = BreachRow {
+        interval_start: Time::from_unix_ms(NOON_MS),
+        import_wh: 3_000,
+        export_wh: 0,
+        import_max_wh: 1_050,
+        export_max_wh: 11_000,
+    };
+    for (index, node, traded, breaches) in [
+        (0, "f1", (1_400, 0), vec![]),
+        (1, "f1", (100, 0), vec![breach]),
+        (2, "f2", (0, 900), vec![]),
+        (3, "f2", (0, 600), vec![]),
+        (4, "f1", (0, 0), vec![]),
+    ] {
+        model.homes[index].market = Some(market(node, traded, breaches));
+    }
+    model.market = true;
+    model
+}
+
+#[test]
+fn the_forward_market_fits_120_by_36() {
+    let now = Instant::now();
+    let model = trading_street(now);
+    insta::assert_snapshot!(frame(&model, Size { columns: 120, rows: 36 }, now).unwrap());
+}
+
+#[test]
+fn the_forward_market_fits_80_by_24() {
+    let now = Instant::now();
+    let model = trading_street(now);
+    insta::assert_snapshot!(frame(&model, Size { columns: 80, rows: 24 }, now).unwrap());
+}
+
+#[test]
+fn positions_are_added_up_along_the_network_and_held_against_the_envelope() {
+    let model = trading_street(Instant::now());
+    let edges = model.edges();
+    let found: Vec<_> = edges.iter().map(|it| (it.node.as_str(), it.up.0, it.down.0, it.is_over())).collect();
+    // What one feeder sells the other takes, and nothing crosses the edge above both; f1 may give 1 kWh only.
+    assert_eq!(found, [("lv", 0, 0, false), ("f1", 1_500, 0, true), ("f2", 0, 1_500, false)]);
+    let frame = |colour| {
+        let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
+        terminal.draw(|frame| draw(frame, &model, Instant::now(), colour)).unwrap();
+        let buffer = terminal.backend().buffer().clone();
+        let row = (0..24).find(|y| (37..39).map(|x| buffer[(x, *y)].symbol()).collect::<String>() == "f1");
+        (buffer[(37, row.unwrap())].fg, buffer[(37, row.unwrap())].modifier)
+    };
+    assert_eq!(frame(true).0, Color::Red);
+    assert!(frame(false).0 == Color::Reset && frame(false).1.contains(Modifier::BOLD));
+}
+
+#[test]
+fn where_nothing_is_traded_ahead_or_known_yet_the_market_says_so() {
+    let now = Instant::now();
+    let mut model = street(now, Duration::ZERO);
+    model.market = true;
+    let small = Size { columns: 80, rows: 24 };
+    assert!(frame(&model, small, now).unwrap().contains("not known yet"));
+    let mut off = market("f1", (0, 0), vec![]);
+    off.rules.forward = ForwardMode::Off;
+    model.homes[0].market = Some(off);
+    let text = frame(&model, small, now).unwrap();
+    assert!(text.contains("nothing is traded ahead here") && !text.contains("165"), "{text}");
+    let mut early = market("f1", (0, 0), vec![]);
+    early.gates.clear();
+    model.homes[0].market = Some(early);
+    assert!(frame(&model, small, now).unwrap().contains("no gate closed in the last day"));
 }
 
 #[test]

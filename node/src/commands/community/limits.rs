@@ -1,14 +1,14 @@
 //! `commonwatt community limits`: what the operator lets trading send over edges, and connections carry.
 
-use market::GATE_LEAD_MS;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use energy::{Interval, Mtu, Timestamp, WattHours};
+use energy::{HomeId, Interval, Mtu, Timestamp, WattHours};
 use ledger::{
     Body, ConnectionSize, EnvelopePoint, Forward, Genesis, INTERVAL_ENERGY_MAX, Ledger, SignedEntry,
     TARIFF_POINTS_MAX,
 };
+use market::GATE_LEAD_MS;
 use serde_json::{Value, json};
 
 use super::limits_file::{self, Limits, Of, Pair};
@@ -23,7 +23,7 @@ use crate::commands::{CommandError, out};
 pub enum LimitsCommand {
     /// Signs the limits of a file and hands them to a running node.
     Publish(PublishArgs),
-    /// Lists the limits that hold from now on.
+    /// Lists the limits that hold from now on: all of edges, and of connections the home's own.
     Show(ShowArgs),
 }
 
@@ -57,7 +57,10 @@ pub struct PublishArgs {
 #[command(after_help = "\
 Examples:
   commonwatt community limits show --config commonwatt.toml
-  commonwatt community limits show --hours 8 --db ledger.db --genesis genesis.toml --output json")]
+  commonwatt community limits show --hours 8 --db ledger.db --genesis genesis.toml --output json
+
+Envelopes of edges are public. What a single connection may carry concerns its home alone, so with --config only the caps of
+the home that the node serves are listed; the operator names a ledger with --db for those of the whole community.")]
 pub struct ShowArgs {
     /// How far ahead.
     #[arg(long, value_name = "N", default_value_t = 48, value_parser = clap::value_parser!(u32).range(1..=192))]
@@ -240,23 +243,31 @@ impl Run {
 /// Lists limits that hold.
 pub(super) fn show(args: &ShowArgs, output: Output) -> Result<Exit, CommandError> {
     let source = args.ledger.open()?;
-    let limits = holding(&source.ledger, &source.genesis, args.hours);
+    let limits = holding(&source.ledger, args.hours, |home| source.shows(home));
     let mtu = source.genesis.mtu;
     let runs: Vec<Run> = limits.iter().flat_map(|(of, series)| runs(of, series, mtu)).collect();
     match output {
         Output::Json => out::json(&json!({
             "schema_version": 1,
             "height": source.ledger.height(),
+            "home": source.own_home.as_ref().map(HomeId::as_str),
             "limits": runs.iter().map(Run::json).collect::<Vec<_>>(),
         })),
         Output::Text if runs.is_empty() => out::line("nothing is limited"),
         Output::Text => runs.iter().for_each(|run| out::line(&run.line())),
     }
+    if let Some(own) = &source.own_home {
+        out::note(&format!(
+            "of connections only that of home {own}, which this node serves; --db with --genesis shows all"
+        ));
+    }
     Ok(Exit::Ok)
 }
 
-/// What holds in the intervals that begin in the next `hours`: of an edge what was published, else the share of its rating.
-fn holding(ledger: &Ledger, genesis: &Genesis, hours: u32) -> Limits {
+/// What holds in the intervals that begin in the next `hours`: of an edge what was published, else the share of its rating;
+/// and caps of the homes that `shows` says.
+fn holding(ledger: &Ledger, hours: u32, shows: impl Fn(&HomeId) -> bool) -> Limits {
+    let genesis = ledger.genesis_terms();
     let first = Interval::containing(ledger.head_time(), genesis.mtu).next().index();
     let ahead = u64::from(hours).saturating_mul(3_600_000).div_euclid(genesis.mtu.ms());
     let mut limits = Limits::new();
@@ -273,7 +284,7 @@ fn holding(ledger: &Ledger, genesis: &Genesis, hours: u32) -> Limits {
                 hold(Of::Edge(node.id.clone()), [up, down]);
             }
         }
-        for (home, _) in ledger.members() {
+        for (home, _) in ledger.members().into_iter().filter(|(home, _)| shows(home)) {
             if let Some(cap) = ledger.connection_cap(home, interval) {
                 let limit = |wh: WattHours| Some(wh).filter(|wh| *wh < INTERVAL_ENERGY_MAX);
                 hold(Of::Home(home.clone()), [limit(cap.import), limit(cap.export)]);

@@ -33,7 +33,7 @@ impl ZoneArgs {
     pub(super) fn or_of(&self, node: &NodeArgs) -> Result<Zone, CommandError> {
         match (&self.zone, &node.config) {
             (Some(zone), _) => Ok(*zone),
-            (None, Some(config)) => Ok(Zone::of_minutes(Config::load(config)?.api.utc_offset_minutes)),
+            (None, Some(config)) => Ok(Config::load(config)?.zone),
             (None, None) => Ok(Zone::UTC),
         }
     }

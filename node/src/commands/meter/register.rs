@@ -19,10 +19,11 @@ use ledger::{
 use serde_json::json;
 
 use crate::cli::{Exit, Output, StatusArgs};
+use crate::commands::hand_in::{self, Role, Roles};
 use crate::commands::{CommandError, files, out, status};
 use crate::config::Config;
 use crate::genesis_file;
-use crate::identity::{self, Identity, fresh_salt};
+use crate::identity::{Identity, fresh_salt};
 
 /// How often the node is asked whether the registration is final.
 const ASK_EVERY: Duration = Duration::from_millis(250);
@@ -189,7 +190,7 @@ fn first_signed(
     let (key, number, home, present) = if args.root {
         let present = member.root_meter.as_ref();
         let present = present.ok_or_else(|| CommandError::failed("this community has no root meter"))?;
-        (role_key(&Role::operator(genesis), args)?, member.next_operator_number, None, present)
+        (role_key(&Roles::of(genesis).operator, args)?, member.next_operator_number, None, present)
     } else {
         let (key, home) = member_key(args)?;
         if home.as_str() != member.home {
@@ -244,36 +245,16 @@ fn profile(name: &str) -> Result<([u8; 32], WattHours), CommandError> {
     Ok((profile.hash(), profile.quantum()))
 }
 
-/// A role whose key may sign.
-struct Role {
-    name: &'static str,
-    key: PublicKey,
-}
-
-impl Role {
-    fn operator(genesis: &Genesis) -> Self {
-        Self { name: "operator", key: genesis.roles.operator }
-    }
-
-    fn auditor(genesis: &Genesis) -> Self {
-        Self { name: "auditor", key: genesis.roles.auditor }
-    }
-}
-
 /// The role's key from its file, if it is the one of this community.
 fn role_key(role: &Role, args: &RegisterArgs) -> Result<SigningKey, CommandError> {
-    let Role { name, key } = role;
-    let path = if *name == "operator" { &args.operator_key } else { &args.auditor_key };
+    let name = role.name;
+    let path = if name == "operator" { &args.operator_key } else { &args.auditor_key };
     let path = path.as_deref().ok_or_else(|| {
         usage(&format!(
             "--{name}-key FILE is missing; if the {name} is somebody else, write a half-signed file with --sign-only FILE"
         ))
     })?;
-    let found = identity::load_key(path)?;
-    if PublicKey::of(&found) == *key {
-        return Ok(found);
-    }
-    Err(CommandError::config(format!("{} does not hold the key of this community's {name}", path.display())))
+    hand_in::role_key(path, role)
 }
 
 /// Adds the signature that is missing: the operator's, for the root meter the auditor's.
@@ -283,8 +264,8 @@ fn countersigned(
     args: &RegisterArgs,
 ) -> Result<SignedEntry, CommandError> {
     let second = match &Registration::of(&signed)?.home {
-        Some(_) => Role::operator(genesis),
-        None => Role::auditor(genesis),
+        Some(_) => Roles::of(genesis).operator,
+        None => Roles::of(genesis).auditor,
     };
     let key = role_key(&second, args)?;
     Ok(signed.countersign(&genesis.chain(), &key))

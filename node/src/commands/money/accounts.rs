@@ -74,8 +74,7 @@ impl LedgerArgs {
         let (path, genesis, node) = match (&self.config, &self.db, &self.genesis) {
             (Some(config), ..) => {
                 let config = Config::load(config)?;
-                let zone = Zone::of_minutes(config.api.utc_offset_minutes);
-                (config.data_dir.join("ledger.db"), config.genesis, Some((zone, config.home)))
+                (config.data_dir.join("ledger.db"), config.genesis, Some((config.zone, config.home)))
             }
             (None, db, genesis) => {
                 (db.clone().unwrap_or_default(), genesis.clone().unwrap_or_default(), None)

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use energy::{Interval, NodeId, Price, Timestamp};
 use ledger::{
-    Body, FeePoint, Forward, Genesis, PRICE_LIMIT, SignedEntry, TARIFF_NOTICE_MS, TARIFF_POINTS_MAX,
-    TariffPoint,
+    Body, FeePoint, Forward, Genesis, PRICE_LIMIT, PRICES_AHEAD_MS, SignedEntry, TARIFF_NOTICE_MS,
+    TARIFF_POINTS_MAX, TariffPoint,
 };
 use market::GATE_LEAD_MS;
 use serde_json::{Value, json};
@@ -174,6 +174,14 @@ fn check(points: &[Point], genesis: &Genesis, now: Timestamp) -> Result<Vec<Stri
         return Err(CommandError::failed(format!(
             "the first interval starts at {start}, and market time is {now}: prices are never changed backwards; begin \
              later with --from"
+        )));
+    }
+    let end = points.last().map_or(start, |point| point.interval.end());
+    if end.ms_since(now) > PRICES_AHEAD_MS {
+        return Err(usage(format!(
+            "the last prices end at {end}, and market time is {now}: prices are published at most {} days ahead; say fewer \
+             --days and publish the rest later",
+            PRICES_AHEAD_MS / 86_400_000
         )));
     }
     let low = Price::new(-PRICE_LIMIT.get());

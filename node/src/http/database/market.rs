@@ -128,7 +128,7 @@ pub struct StoredGate {
     pub height: u64,
     /// Who had a part in it.
     pub parts: Parts,
-    /// Price at each node, where there is one.
+    /// Price at each node, where it is public.
     pub prices: Vec<NodePrice>,
 }
 

@@ -1,8 +1,8 @@
 //! What of the community's trading a member may see (audit design, "Anonymity rule").
 //!
 //! Totals from five homes up, none of them with more than 15 % of the quantity; prices of an auction only with three who
-//! bought and three who sold, since a price between two shows what they asked, and of its nodes only the home's own and the
-//! root. Orders of others are never shown.
+//! bought and three who sold, since a price between two shows what they asked; those of nodes only where the ledger made them
+//! public, and of them the home's own and the root's. Orders of others are never shown.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,8 +1,13 @@
 //! The rules of the market as they stand for this home.
 
-use api::{Edge, ForwardMode, IntervalTerms, MarketRules, OrderTerms, SCHEMA_VERSION, SettlementTerms, Time};
+use api::{
+    Edge, EdgeEnvelope, ForwardMode, IntervalTerms, MarketRules, OrderTerms, SCHEMA_VERSION, SettlementTerms,
+    Time,
+};
 use energy::{HomeId, Interval, Price, midpoint_floor};
-use ledger::{Forward, Genesis, Ledger, Member, MoneyMode, OPEN_ORDERS_MAX, OrderWindow, ReadingSource};
+use ledger::{
+    EnvelopePoint, Forward, Genesis, Ledger, Member, MoneyMode, OPEN_ORDERS_MAX, OrderWindow, ReadingSource,
+};
 use market::{
     Account, CHANGES_MAX, Division, ENTRIES_PER_HOUR, FREEZE_MS, GATE_LEAD_MS, Losses, NodeSpec, OPENS_MS,
     ORDER_MIN, Sharing, SupplierLeg, Unused,
@@ -102,6 +107,22 @@ const fn mode(forward: Forward) -> ForwardMode {
         Forward::Posted => ForwardMode::Posted,
         Forward::Auction => ForwardMode::Auction,
     }
+}
+
+/// What trading ahead may send over each edge in an interval; nothing once it is settled, for then the ledger has forgotten
+/// what was published.
+pub fn envelopes(ledger: &Ledger, interval: Interval) -> Vec<EdgeEnvelope> {
+    if interval < ledger.next_to_settle() {
+        return Vec::new();
+    }
+    let network = ledger.network_at(interval);
+    let edges = network.specs().iter().filter(|spec| spec.parent.is_some());
+    let envelope = |spec: &NodeSpec| {
+        let EnvelopePoint { up, down } = ledger.envelope(&spec.id, interval)?;
+        let (up_wh, down_wh) = (up.map(energy::WattHours::get), down.map(energy::WattHours::get));
+        Some(EdgeEnvelope { node: spec.id.to_string(), up_wh, down_wh })
+    };
+    edges.filter_map(envelope).collect()
 }
 
 fn order_terms(present: &Present, member: &Member) -> OrderTerms {

@@ -4,11 +4,13 @@
 //! have one scale. Every chart says in words what it shows; the figures are in the table beside it.
 
 use api::{IntervalTerms, MarketRules, SeriesPoint, Side, Time, Today};
+use energy::Timestamp;
 use maud::{Markup, PreEscaped, html};
 
 use super::figures;
 use super::market::local_price;
 use super::text::{Texts, fill};
+use crate::zone::Zone;
 
 /// Size of the drawing in its own units; the browser scales it to the column.
 const WIDTH: f64 = 400.0;
@@ -19,13 +21,13 @@ const RIGHT: f64 = 4.0;
 struct TimeAxis {
     start_ms: u64,
     day_ms: u64,
-    utc_offset_minutes: i32,
+    zone: Zone,
 }
 
 impl TimeAxis {
-    const fn of(today: &Today, utc_offset_minutes: i32) -> Self {
+    const fn of(today: &Today, zone: Zone) -> Self {
         let (start_ms, end_ms) = (today.day_start.unix_ms(), today.day_end.unix_ms());
-        Self { start_ms, day_ms: end_ms.saturating_sub(start_ms), utc_offset_minutes }
+        Self { start_ms, day_ms: end_ms.saturating_sub(start_ms), zone }
     }
 
     fn x(&self, ms: u64) -> f64 {
@@ -33,29 +35,29 @@ impl TimeAxis {
         LEFT + share.min(1.0) * (WIDTH - LEFT - RIGHT)
     }
 
-    /// Hours written below the drawing, every six.
+    /// Hours written below the drawing of one day, every six by its clocks.
     fn labels(&self, y: f64) -> Markup {
-        let six_hours = self.day_ms / 4;
+        let day = self.zone.date(Timestamp::from_unix_ms(self.start_ms));
         html! {
-            @for (step, anchor) in ["start", "middle", "middle", "middle", "end"].into_iter().enumerate() {
-                @let at = self.start_ms + six_hours * step as u64;
+            @for (hour, anchor) in (0..=24).step_by(6).zip(["start", "middle", "middle", "middle", "end"]) {
+                @let at = self.zone.first_at(day, hour * 60).unix_ms();
                 text class="axis" x=(unit(self.x(at))) y=(unit(y)) text-anchor=(anchor) {
-                    (if step == 4 { "24:00".to_owned() } else { self.clock(at) })
+                    (format!("{hour:02}:00"))
                 }
             }
         }
     }
 
     fn clock(&self, ms: u64) -> String {
-        figures::clock(energy::Timestamp::from_unix_ms(ms), self.utc_offset_minutes)
+        figures::clock(Timestamp::from_unix_ms(ms), self.zone)
     }
 }
 
 /// Energy per interval: sold above, bought below.
-pub fn energy(today: &Today, texts: &Texts, utc_offset_minutes: i32) -> Markup {
+pub fn energy(today: &Today, texts: &Texts, zone: Zone) -> Markup {
     const TOP: f64 = 18.0;
     const BOTTOM: f64 = 170.0;
-    let axis = TimeAxis::of(today, utc_offset_minutes);
+    let axis = TimeAxis::of(today, zone);
     let up = today.series.iter().map(|it| it.sold_wh + it.supplier_export_wh).max().unwrap_or(0);
     let down = today.series.iter().map(|it| it.bought_wh + it.supplier_import_wh).max().unwrap_or(0);
     let tick = tick_wh(up.max(down));
@@ -127,11 +129,11 @@ fn bars(series: &[SeriesPoint], axis: &TimeAxis, zero: f64, scale: f64) -> Marku
 type PriceOf = fn(&SeriesPoint) -> i64;
 
 /// The day's three prices as steps.
-pub fn prices(today: &Today, texts: &Texts, utc_offset_minutes: i32) -> Markup {
+pub fn prices(today: &Today, texts: &Texts, zone: Zone) -> Markup {
     const TOP: f64 = 22.0;
     const BOTTOM: f64 = 92.0;
     let Some(last) = today.series.last() else { return html! {} };
-    let axis = TimeAxis::of(today, utc_offset_minutes);
+    let axis = TimeAxis::of(today, zone);
     let values = || today.series.iter().flat_map(|it| [it.import_price, it.export_price, it.local_price]);
     let (low, high) = (values().min().unwrap_or(0).min(0), values().max().unwrap_or(0).max(1));
     let y = |price: i64| {
@@ -164,18 +166,13 @@ pub fn prices(today: &Today, texts: &Texts, utc_offset_minutes: i32) -> Markup {
 }
 
 /// The coming hours: the supplier's two prices and the middle as steps, and own trades as marks at their intervals.
-pub fn ahead(
-    rules: &MarketRules,
-    marks: &[(Time, Side, u64)],
-    texts: &Texts,
-    utc_offset_minutes: i32,
-) -> Markup {
+pub fn ahead(rules: &MarketRules, marks: &[(Time, Side, u64)], texts: &Texts, zone: Zone) -> Markup {
     const TOP: f64 = 22.0;
     const BOTTOM: f64 = 92.0;
     let (Some(first), Some(last)) = (rules.next.first(), rules.next.last()) else { return html! {} };
     let length = u64::from(rules.mtu_minutes) * 60_000;
     let (start_ms, end_ms) = (first.start.unix_ms(), last.start.unix_ms() + length);
-    let axis = TimeAxis { start_ms, day_ms: end_ms - start_ms, utc_offset_minutes };
+    let axis = TimeAxis { start_ms, day_ms: end_ms - start_ms, zone };
     let values = || rules.next.iter().flat_map(|it| [it.highest, it.lowest]).chain(local_price(rules, first));
     let (low, high) = (values().min().unwrap_or(0).min(0), values().max().unwrap_or(0).max(1));
     let y = |price: i64| {
@@ -301,6 +298,27 @@ fn unit(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hours_below_the_chart_are_those_of_the_clocks_also_when_they_change() {
+        let zone = Zone::parse("Europe/Vienna").unwrap();
+        // Noon lies in the middle of the axis, but 11 of 23 and 13 of 25 hours along it when clocks change.
+        for (midnight, hours, noon) in [
+            ("2026-07-13T22:00:00Z", 24, 12.0 / 24.0),
+            ("2026-03-28T23:00:00Z", 23, 11.0 / 23.0),
+            ("2026-10-24T22:00:00Z", 25, 13.0 / 25.0),
+        ] {
+            let start_ms = Timestamp::parse(midnight).unwrap().unix_ms();
+            let axis = TimeAxis { start_ms, day_ms: hours * 3_600_000, zone };
+            let drawn = axis.labels(100.0).into_string();
+            let x = |hour: &str| {
+                let (before, _) = drawn.split_once(&format!(">{hour}<")).unwrap();
+                before.rsplit_once(" x=\"").unwrap().1.split('"').next().unwrap().to_owned()
+            };
+            let at = LEFT + noon * (WIDTH - LEFT - RIGHT);
+            assert_eq!([x("00:00"), x("12:00"), x("24:00")], [unit(LEFT), unit(at), unit(WIDTH - RIGHT)]);
+        }
+    }
 
     #[test]
     fn the_scale_has_round_marks_and_at_most_three_of_them() {

@@ -2,6 +2,8 @@
 
 use energy::Timestamp;
 
+use crate::zone::Zone;
+
 /// Energy in kWh with all its digits: `0.305`.
 #[must_use]
 pub fn kwh_exact(wh: u64) -> String {
@@ -45,20 +47,15 @@ pub fn price(micro: i64, currency: &str) -> String {
 
 /// The clock where the home is: `14:15`.
 #[must_use]
-pub fn clock(time: Timestamp, utc_offset_minutes: i32) -> String {
-    let minutes = local_ms(time, utc_offset_minutes) / 60_000 % 1_440;
+pub fn clock(time: Timestamp, zone: Zone) -> String {
+    let minutes = zone.minute(time);
     format!("{:02}:{:02}", minutes / 60, minutes % 60)
 }
 
 /// The date where the home is: `2016-06-13`.
 #[must_use]
-pub fn date(time: Timestamp, utc_offset_minutes: i32) -> String {
-    let local = Timestamp::from_unix_ms(local_ms(time, utc_offset_minutes));
-    local.to_string().chars().take(10).collect()
-}
-
-fn local_ms(time: Timestamp, utc_offset_minutes: i32) -> u64 {
-    time.unix_ms().saturating_add_signed(i64::from(utc_offset_minutes) * 60_000)
+pub fn date(time: Timestamp, zone: Zone) -> String {
+    zone.date(time).to_string()
 }
 
 /// The sign people write before an amount; the code where there is none.
@@ -101,7 +98,12 @@ mod tests {
     #[test]
     fn clocks_show_the_time_where_the_home_is() {
         let time = Timestamp::parse("2016-06-13T23:50:00Z").unwrap();
-        assert_eq!((clock(time, 0).as_str(), date(time, 0).as_str()), ("23:50", "2016-06-13"));
-        assert_eq!((clock(time, 480).as_str(), date(time, 480).as_str()), ("07:50", "2016-06-14"));
+        let at = |zone: &str| {
+            let zone = Zone::parse(zone).unwrap();
+            (clock(time, zone), date(time, zone))
+        };
+        assert_eq!(at("UTC"), ("23:50".to_owned(), "2016-06-13".to_owned()));
+        assert_eq!(at("Asia/Shanghai"), ("07:50".to_owned(), "2016-06-14".to_owned()));
+        assert_eq!(at("Europe/Vienna"), ("01:50".to_owned(), "2016-06-14".to_owned()), "in summer");
     }
 }

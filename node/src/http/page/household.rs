@@ -49,6 +49,7 @@ pub(super) fn section(view: &View, texts: &Texts) -> Markup {
                 (fill(texts.plan_forecast, &[&household.forecast.days.to_string()]))
                 @if household.forecast.load_error_wh.is_some() { " " (errors(household, texts)) }
                 @if household.trial { " " (texts.plan_trial) }
+                @if household.trading.rests { " " (texts.plan_rests) }
                 @if household.trading.stopped { " " (texts.plan_stopped) }
             }
         }

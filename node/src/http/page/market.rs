@@ -9,6 +9,7 @@ use super::View;
 use super::chart;
 use super::figures;
 use super::text::{Texts, fill};
+use crate::zone::Zone;
 
 /// Orders and positions that are told one by one at the most; the rest is counted.
 const TOLD_MAX: usize = 8;
@@ -39,15 +40,15 @@ struct Told {
 /// The section of the running day's page.
 pub fn section(view: &View, texts: &Texts) -> Markup {
     let Some(market) = view.market.as_ref().filter(|_| view.running_day) else { return html! {} };
-    let told = told(market, view.utc_offset_minutes, texts);
+    let told = told(market, view.zone, texts);
     let marks: Vec<_> = told.iter().map(|told| (told.start, told.side, told.wh)).collect();
     html! {
         section.card.ahead {
             h2 { (texts.market_ahead) }
             @if let Some(at) = market.breach {
-                p.notice { (fill(texts.market_breach, &[&figures::clock(at.0, view.utc_offset_minutes)])) }
+                p.notice { (fill(texts.market_breach, &[&figures::clock(at.0, view.zone)])) }
             }
-            (chart::ahead(&market.rules, &marks, texts, view.utc_offset_minutes))
+            (chart::ahead(&market.rules, &marks, texts, view.zone))
             @if !told.is_empty() {
                 ul.told {
                     @for it in told.iter().take(TOLD_MAX) {
@@ -79,8 +80,8 @@ const fn side_class(side: Side) -> &'static str {
 }
 
 /// Positions, open orders and those on their way, in words, by interval.
-fn told(market: &MarketView, offset: i32, texts: &Texts) -> Vec<Told> {
-    let words = Words { market, offset, texts };
+fn told(market: &MarketView, zone: Zone, texts: &Texts) -> Vec<Told> {
+    let words = Words { market, zone, texts };
     let positions = market.positions.iter().flat_map(|position| words.position(position));
     let orders = market.orders.iter().map(|order| words.order(order));
     let pending = market.pending.iter().filter_map(|entry| words.pending(entry));
@@ -91,14 +92,14 @@ fn told(market: &MarketView, offset: i32, texts: &Texts) -> Vec<Told> {
 
 struct Words<'a> {
     market: &'a MarketView,
-    offset: i32,
+    zone: Zone,
     texts: &'a Texts,
 }
 
 impl Words<'_> {
     fn when(&self, start: Time) -> String {
         let end = start.0.plus_ms(u64::from(self.market.rules.mtu_minutes) * 60_000);
-        format!("{}–{}", figures::clock(start.0, self.offset), figures::clock(end, self.offset))
+        format!("{}–{}", figures::clock(start.0, self.zone), figures::clock(end, self.zone))
     }
 
     fn price(&self, price: i64) -> String {
@@ -132,7 +133,7 @@ impl Words<'_> {
         let (start, side, wh) = (order.interval_start, order.side, order.quantity_wh);
         let text =
             fill(self.offered(side), &[&figures::kwh(wh), &self.when(start), &self.price(order.price)]);
-        let until = fill(self.texts.market_until, &[&figures::clock(order.freezes.0, self.offset)]);
+        let until = fill(self.texts.market_until, &[&figures::clock(order.freezes.0, self.zone)]);
         Told { start, side, wh, text: format!("{text} {until}") }
     }
 
@@ -180,7 +181,7 @@ pub fn rules(view: &View, texts: &Texts) -> Markup {
 fn price_rules(view: &View, rules: &MarketRules, texts: &Texts) -> Markup {
     let price = |micro: i64| signed(figures::price(micro, &rules.currency), micro);
     let now = |it: &IntervalTerms| {
-        let at = figures::clock(it.start.0, view.utc_offset_minutes);
+        let at = figures::clock(it.start.0, view.zone);
         let supplier = fill(texts.rules_price_now, &[&at, &price(it.highest), &price(it.lowest)]);
         let local = local_price(rules, it).map(|local| fill(texts.rules_price_local, &[&price(local)]));
         format!("{supplier} {}", local.unwrap_or_default())

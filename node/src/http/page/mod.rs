@@ -15,6 +15,8 @@ pub use market::MarketView;
 pub use text::Language;
 use text::{Texts, fill};
 
+use crate::zone::Zone;
+
 /// A power value older than this is not shown as present.
 const POWER_STALE_MS: u64 = 60_000;
 
@@ -42,7 +44,7 @@ pub struct View {
     /// The language.
     pub language: Language,
     /// What clocks show at the home, relative to UTC.
-    pub utc_offset_minutes: i32,
+    pub zone: Zone,
     /// The date before and, unless the day is the running one, the date after.
     pub other_days: (String, Option<String>),
     /// What is appended to the paths of style and script when they change.
@@ -88,12 +90,16 @@ pub fn main(view: &View) -> Markup {
     html! {
         @if view.status.syncing { p.notice role="status" { (texts.syncing) } }
         (headline(view, texts))
-        @if view.today.intervals_settled > 0 { (figures_row(view, texts)) }
-        (charts(view, texts))
-        (market::section(view, texts))
-        (household::section(view, texts))
-        @if let Some(latest) = &view.today.latest { (latest_interval(view, latest, texts)) }
-        (state(view, texts))
+        div.side.left {
+            (charts(view, texts))
+            (state(view, texts))
+        }
+        div.side {
+            @if view.today.intervals_settled > 0 { (figures_row(view, texts)) }
+            (market::section(view, texts))
+            (household::section(view, texts))
+            @if let Some(latest) = &view.today.latest { (latest_interval(view, latest, texts)) }
+        }
     }
 }
 
@@ -163,7 +169,7 @@ const fn other(language: Language) -> Language {
 /// The one sentence the page is for.
 fn headline(view: &View, texts: &Texts) -> Markup {
     let today = &view.today;
-    let day = date(today.day_start.0, view.utc_offset_minutes);
+    let day = date(today.day_start.0, view.zone);
     let language = view.language.tag();
     html! {
         section.headline {
@@ -204,7 +210,7 @@ fn figures_row(view: &View, texts: &Texts) -> Markup {
     let today = &view.today;
     let money = |n| figures::money(n, &today.currency);
     html! {
-        section.card {
+        section.card.figures {
             dl.tiles {
                 div { dt { (texts.earned) } dd { (money(today.earned_n)) } }
                 div { dt { (texts.paid) } dd { (money(today.paid_n)) } }
@@ -275,13 +281,13 @@ fn charts(view: &View, texts: &Texts) -> Markup {
     html! {
         section.card.charts {
             h2 { (texts.energy_chart) }
-            (chart::energy(today, texts, view.utc_offset_minutes))
+            (chart::energy(today, texts, view.zone))
             p.legend {
                 span.key.neighbours { (texts.neighbours) }
                 span.key.supplier { (texts.supplier) }
             }
             h2 { (texts.price_chart) }
-            (chart::prices(today, texts, view.utc_offset_minutes))
+            (chart::prices(today, texts, view.zone))
             details #table {
                 summary { (texts.as_table) }
                 (series_table(view, texts))
@@ -353,7 +359,7 @@ fn latest_interval(view: &View, latest: &Latest, texts: &Texts) -> Markup {
 fn state(view: &View, texts: &Texts) -> Markup {
     let status = &view.status;
     html! {
-        section.card {
+        section.card.last {
             dl.state {
                 (power(view, texts))
                 (house(view, texts))
@@ -369,10 +375,15 @@ fn state(view: &View, texts: &Texts) -> Markup {
                     dd {
                         (fill(texts.block, &[&status.height.to_string()]))
                         span.small {
-                            @if let Some(finality) = &status.finality {
-                                (fill(texts.finality, &[&finality.p50_ms.to_string()]))
-                            } @else { (texts.finality_unknown) }
-                            " · " (fill(texts.peers, &[&status.peers.to_string()]))
+                            // Who does not decide learns of most entries together with their block.
+                            @match &status.finality {
+                                Some(finality) if finality.p50_ms > 0 => {
+                                    (fill(texts.finality, &[&finality.p50_ms.to_string()])) " · "
+                                }
+                                Some(_) => {}
+                                None => { (texts.finality_unknown) " · " }
+                            }
+                            (fill(texts.peers, &[&status.peers.to_string()]))
                         }
                     }
                 }
@@ -476,7 +487,7 @@ fn meter(view: &View, texts: &Texts) -> Markup {
                     (assurance(view.assurance, texts))
                     @if let Some(until) = view.assurance.stated_at {
                         " · "
-                        (fill(texts.assurance_until, &[&date(until.0, view.utc_offset_minutes)]))
+                        (fill(texts.assurance_until, &[&date(until.0, view.zone)]))
                     }
                 }
             }
@@ -516,5 +527,5 @@ const fn condition(condition: MeterCondition, texts: &Texts) -> &'static str {
 }
 
 fn clock(view: &View, time: api::Time) -> String {
-    figures::clock(time.0, view.utc_offset_minutes)
+    figures::clock(time.0, view.zone)
 }

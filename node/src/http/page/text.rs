@@ -158,6 +158,7 @@ catalogue! {
     plan_load_error: "每小时误差：用电 ±{0}", "Off by, each hour: load ±{0}";
     plan_sun_error: "，光伏 ±{0}", ", sun ±{0}";
     plan_trial: "设备没有接入：这里只是打算，什么也不会动。", "The devices are not connected: this is only a plan, nothing is moved.";
+    plan_rests: "本月比没有代理时花得多，到月底前设备自行运行，也不交易。", "This month the home is behind what it would have been without its agent: until the month ends the agent rests, and devices are left to themselves.";
     plan_stopped: "本月提前交易出现亏损，已停到月底。", "Trading ahead has cost money this month and stays off until it ends.";
     rules_link: "规则与限额", "Rules and limits";
     rules_title: "规则与限额", "Rules and limits";

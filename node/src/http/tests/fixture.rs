@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::http::{About, HttpState, Language, Live, Role, TokenHash, serve};
 use crate::store::fixture::genesis;
+use crate::zone::Zone;
 
 /// The token of the node.
 pub const TOKEN: &str = "4f1c9d0e7ab2";
@@ -149,7 +150,7 @@ impl Node {
             household: None,
             language: Language::Chinese,
             hosts: vec!["commonwatt.local".to_owned()],
-            utc_offset_minutes: 0,
+            zone: Zone::UTC,
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let ended = tokio::spawn(serve(listener, state, async move {
@@ -204,6 +205,7 @@ pub fn fill(path: &std::path::Path, homes: u32, settlements: &[Settled]) {
     let db = Connection::open(path).unwrap();
     db.pragma_update(None, "journal_mode", "WAL").unwrap();
     db.execute_batch(include_str!("../../store/ledger_db.sql")).unwrap();
+    db.execute_batch(include_str!("../../store/ledger_tables.sql")).unwrap();
     for it in settlements {
         settle(&db, it);
         interval(&db, it, homes);

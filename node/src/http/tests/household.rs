@@ -4,17 +4,20 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use agent::{Alike, Battery, Charger, Devices, LocalTime, Seen, Session, Settled, Standing, Totals, Wishes};
+use agent::{
+    Alike, Battery, Charger, Control, Devices, Kind, Seen, Session, Settled, Standing, Totals, Wishes,
+};
 use energy::{ClockQuality, Interval, Mtu, Price, Timestamp, WattHours};
 use ledger::{Body, Forward, Order};
 
 use super::street::MarketNode;
 use crate::clock::Clock;
 use crate::desk::Which;
-use crate::household::device::Device;
+use crate::household::device::{Answer, Device, DeviceError, DeviceState};
 use crate::household::plant::{Plant, SharedPlant, Simulated, lock};
 use crate::household::{HouseholdHandle, HouseholdParts, HouseholdSetup, Past, View, start};
 use crate::store::orders::OrderBody;
+use crate::zone::Zone;
 
 fn wh(energy: u64) -> WattHours {
     WattHours::new(energy)
@@ -54,7 +57,7 @@ fn past(node: &MarketNode) -> Past {
         };
         past.lived.push((interval, Seen { import: wh(50), ..Seen::default() }));
         let (bought, sold, totals) = (wh(0), wh(0), Some(totals));
-        past.settled.push(Settled { interval, bought, sold, totals, delivered: None });
+        past.settled.push(Settled { interval, bought, sold, totals, delivered: None, paid: None });
     }
     past
 }
@@ -70,7 +73,7 @@ async fn household_with(node: &MarketNode, plant: &SharedPlant, parts: Household
         wishes: Wishes::default(),
         roof: None,
         alike: Some(Alike { taking: 1, giving: 1 }),
-        local: LocalTime { east_s: 0, change: None },
+        zone: Zone::UTC,
         controlled: controlled.collect(),
         trial: None,
         past: past(node),
@@ -251,7 +254,7 @@ async fn devices_that_are_not_there_are_planned_for_and_nothing_is_traded() {
         wishes: Wishes::default(),
         roof: None,
         alike: Some(Alike { taking: 1, giving: 1 }),
-        local: LocalTime { east_s: 0, change: None },
+        zone: Zone::UTC,
         controlled: Vec::new(),
         trial: Some(trial),
         past: past(&node),
@@ -260,5 +263,60 @@ async fn devices_that_are_not_there_are_planned_for_and_nothing_is_traded() {
     let view = planned(&household).await;
     assert!(view.trial && !view.trading && view.plan.steps.len() == agent::HORIZON);
     assert!(signed(&node).await.is_empty() && view.verdicts.is_empty());
+    tokio::time::timeout(Duration::from_secs(60), household.stop()).await.unwrap();
+}
+
+/// A battery whose line is cut.
+struct Gone;
+
+impl Gone {
+    fn error(what: &'static str) -> DeviceError {
+        DeviceError { device: "battery", what, why: "it cannot be reached".to_owned() }
+    }
+}
+
+impl Device for Gone {
+    fn kind(&self) -> Kind {
+        Kind::Battery
+    }
+
+    fn rated_w(&self) -> u32 {
+        4_000
+    }
+
+    fn state(&mut self) -> Answer<'_, DeviceState> {
+        Box::pin(async { Err(Self::error("asked")) })
+    }
+
+    fn set(&mut self, _: Control) -> Answer<'_, ()> {
+        Box::pin(async { Err(Self::error("told")) })
+    }
+}
+
+#[tokio::test]
+async fn a_plan_goes_on_without_a_device_that_does_not_answer() {
+    let node = MarketNode::start(Forward::Posted).await;
+    let plant = plant(&node);
+    let there = Simulated::all(&plant).into_iter().filter(|device| device.kind() == Kind::Charger);
+    let there = there.map(|device| Box::new(device) as Box<dyn Device>);
+    let setup = HouseholdSetup {
+        devices: devices(),
+        wishes: Wishes::default(),
+        roof: None,
+        alike: Some(Alike { taking: 1, giving: 1 }),
+        zone: Zone::UTC,
+        controlled: there.chain([Box::new(Gone) as Box<dyn Device>]).collect(),
+        trial: None,
+        past: past(&node),
+    };
+    let household = start(setup, node.household_parts()).await.unwrap();
+    let view = planned(&household).await;
+    assert!(view.plan.steps.iter().all(|step| step.charge.is_zero() && step.discharge.is_zero()));
+    assert!(view.plan.steps.iter().any(|step| !step.vehicle.is_zero()), "the car is planned for");
+    assert!(view.trading && view.devices.battery.is_some());
+    let kinds: Vec<Kind> = view.verdicts.iter().map(|verdict| verdict.command.control.kind()).collect();
+    assert_eq!(kinds, [Kind::Charger], "what does not answer is told nothing new");
+    let said = "the battery cannot be asked: it cannot be reached; the plan goes on without it";
+    assert!(view.troubles.iter().any(|trouble| trouble == said), "{:?}", view.troubles);
     tokio::time::timeout(Duration::from_secs(60), household.stop()).await.unwrap();
 }

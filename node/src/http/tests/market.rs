@@ -63,6 +63,9 @@ async fn an_order_goes_from_request_to_fill_and_what_it_brought_is_told() {
     let curve = client.market_curve(Some(Time(node.interval(4).start()))).await.unwrap();
     let gate = curve.result.unwrap();
     assert_eq!((curve.state, gate.price), (GateState::Cleared, Some(165_000)));
+    let envelopes: Vec<_> =
+        curve.envelopes.iter().map(|it| (it.node.as_str(), it.up_wh, it.down_wh)).collect();
+    assert_eq!(envelopes, [("feeder-1", None, Some(20_000)), ("feeder-2", None, Some(20_000))]);
     assert_eq!((gate.volume_wh, gate.orders), (None, None), "two homes are no community");
 }
 

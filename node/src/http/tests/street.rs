@@ -23,6 +23,7 @@ use crate::store::Durability;
 use crate::store::fixture::{MEMBER, Street, genesis, home, key, start};
 use crate::store::household::HouseholdDb;
 use crate::store::ledger_db::LedgerDb;
+use crate::zone::Zone;
 
 /// Market time that stands still until the test moves it.
 struct Hand(Arc<AtomicU64>);
@@ -283,7 +284,7 @@ async fn serve_page(folder: &TempDir, live: &Arc<Live>, desk: &DeskHandle) -> (o
         desk: Some(desk.clone()),
         language: Language::Chinese,
         hosts: vec![],
-        utc_offset_minutes: 0,
+        zone: Zone::UTC,
     };
     let (stop, stopped) = oneshot::channel::<()>();
     tokio::spawn(serve(listener, state, async move {

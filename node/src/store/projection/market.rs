@@ -164,12 +164,16 @@ impl Parts {
     }
 }
 
-/// The prices of an auction, where the clearing found one.
+/// The prices of an auction where the ledger itself made them public. Others can be what one neighbour asked, and none are
+/// kept: who traded at its node has that price from the amount of its own order.
 pub(super) fn gate_prices(executed: &Executed) -> Vec<Row> {
     let height = executed.block.header.height;
     let nodes = executed.ledger.network().specs();
     let rows = |outcome: &Outcome| -> Vec<Row> {
         let Outcome::Gate(gate) = outcome else { return Vec::new() };
+        if !gate.public {
+            return Vec::new();
+        }
         let priced = nodes.iter().zip(&gate.node_prices);
         let row = |(node, price): (&market::NodeSpec, &Option<energy::Price>)| {
             let price = (*price)?.get();
@@ -350,7 +354,72 @@ mod tests {
             .unwrap();
         assert_eq!((breach.0.as_str(), breach.1 > 600, breach.2), ("h1", true, 600));
         let prices: i64 = db.query_row("SELECT count(*) FROM gate_price", [], |row| row.get(0)).unwrap();
-        assert_eq!(prices, 3, "one at each node of the gate that cleared");
+        assert_eq!(prices, 0, "of four homes with orders no node's price is public");
+    }
+
+    #[test]
+    fn an_order_of_a_home_that_leaves_ends_unfilled_and_waits_no_longer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger.db");
+        let genesis = auction();
+        let mut street = Street::of(genesis.clone());
+        let mut blocks = street.run(0);
+        let open_order = order(&mut street, 4, (6, Side::Buy, 200_000, 300), None);
+        blocks.push(street.block(start().plus_ms(16 * 60_000), std::slice::from_ref(&open_order)));
+        let body = Body::Departure { home: home(4), from: interval(5) };
+        let chain = *street.ledger.chain();
+        let leaving = street.sign(&key(MEMBER, 4), body).countersign(&chain, &key(ROLE, 1));
+        blocks.push(street.block(start().plus_ms(17 * 60_000), &[leaving.verify(&chain).unwrap()]));
+        store(&mut open(&path, &genesis), &blocks);
+        let db = Connection::open(&path).unwrap();
+        let ended: Vec<(Vec<u8>, String, i64, i64)> = db
+            .prepare("SELECT id, how, filled_wh, height FROM order_end")
+            .unwrap()
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        let height = i64::try_from(blocks.len()).unwrap();
+        assert_eq!(ended, [(open_order.id().0.0.to_vec(), "unfilled".to_owned(), 0, height)]);
+        verify(&path, &genesis, |_, _| {}).unwrap();
+    }
+
+    #[test]
+    fn a_gates_prices_are_kept_where_its_leaf_is_public_and_nowhere_else() {
+        let (_, mut blocks) = traded();
+        let cleared = |executed: &Executed| executed.outcomes.iter().any(is_cleared);
+        let at = blocks.iter().position(|(executed, _)| cleared(executed)).unwrap();
+        let executed = &mut blocks[at].0;
+        let interval = gate_of(executed).interval;
+        assert!(gate_of(executed).node_prices.iter().flatten().count() == 3 && !gate_of(executed).public);
+        assert_eq!(gate_prices(executed), Vec::<Row>::new());
+        // The same gate with so many homes that its leaf is public; of its nodes one has few.
+        let gate = gate_of(executed);
+        gate.public = true;
+        gate.node_prices[1] = None;
+        let prices: Vec<_> =
+            gate.node_prices.iter().flatten().map(|price| Value::Integer(price.get())).collect();
+        let rows = gate_prices(executed);
+        assert_eq!(
+            rows.iter().map(|row| row[1].clone()).collect::<Vec<_>>(),
+            [text("grid"), text("feeder-2")]
+        );
+        assert_eq!(rows.iter().map(|row| row[2].clone()).collect::<Vec<_>>(), prices);
+        assert!(rows.iter().all(|row| row[0] == super::start(interval)));
+    }
+
+    fn is_cleared(outcome: &Outcome) -> bool {
+        matches!(outcome, Outcome::Gate(gate) if gate.price.is_some())
+    }
+
+    fn gate_of(executed: &mut Executed) -> &mut GateOutcome {
+        let of = executed.outcomes.iter_mut().filter(|outcome| is_cleared(outcome)).find_map(|outcome| {
+            match outcome {
+                Outcome::Gate(gate) => Some(gate),
+                _ => None,
+            }
+        });
+        of.unwrap()
     }
 
     #[test]
@@ -374,7 +443,7 @@ mod tests {
             ("UPDATE order_end SET filled_wh = 301 WHERE home = 'h3'", "order_end.filled_wh"),
             ("UPDATE market_order SET price = 1 WHERE home = 'h3'", "market_order.price"),
             ("UPDATE gate SET volume_wh = 1", "gate.volume_wh"),
-            ("UPDATE gate_price SET price = 1", "gate_price.price"),
+            ("INSERT INTO gate_price VALUES (0, 'feeder-1', 90000, 5)", "table: gate_price: has "),
             ("DELETE FROM order_end WHERE how = 'void'", "order_end.id"),
             ("INSERT INTO breach VALUES ('h2', 0, 1, 1, 0, 0, 5, 9)", "table: breach: has "),
         ] {

@@ -16,6 +16,8 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::http::{About, HttpState, Language, Live, TokenHash, member_of, serve};
+use crate::identity;
+use crate::zone::Zone;
 
 #[derive(Parser)]
 struct Line {
@@ -77,7 +79,7 @@ impl Street {
             household: None,
             language: Language::English,
             hosts: Vec::new(),
-            utc_offset_minutes: 0,
+            zone: Zone::UTC,
         };
         tokio::spawn(serve(listener, state, std::future::pending()));
         let ledger = Arc::clone(&self.ledger);

@@ -1,203 +1,14 @@
-//! `commonwatt tariff` and `commonwatt money` through the program, against a served API behind which a ledger really
-//! takes, or refuses, what is handed in.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot do its work must fail")]
+//! `commonwatt tariff` and `commonwatt money`.
 
-use std::fs;
-use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
-
-use ed25519_dalek::SigningKey;
-use energy::{HomeId, Interval, Mtu, Timestamp};
+use energy::{HomeId, Timestamp};
+use ledger::SignedEntry;
 use ledger::codec::Decode;
-use ledger::{Certificate, Genesis, Ledger, PublicKey, Signature, SignedEntry, VoteKind, vote_signing_bytes};
 use market::Account;
-use node::genesis_file;
-use node::http::{About, HttpState, Language, Live, TokenHash, member_of, serve};
-use node::identity::{self, Identity};
-use node::store::Durability;
-use node::store::ledger_db::LedgerDb;
-use serde_json::Value;
-use tempfile::TempDir;
-use tokio::net::TcpListener;
-use tokio::sync::mpsc;
 
-/// Market time of the node.
-const NOW: &str = "2026-10-24T10:00:00Z";
+use crate::street::{Agreed, Street, at, home};
 
-struct Ended {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-impl Ended {
-    #[track_caller]
-    fn with(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
-        self
-    }
-
-    #[track_caller]
-    fn saying(self, parts: &[&str]) -> Self {
-        for part in parts {
-            assert!(self.stderr.contains(part), "{part:?} is not in\n{}", self.stderr);
-        }
-        self
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}:\n{}", self.stdout))
-    }
-}
-
-/// A folder with the keys of a community, the node of h1 and its API.
-struct Street {
-    folder: TempDir,
-    ledger: Arc<Mutex<Ledger>>,
-    /// What becomes a block in place of the next entry that is handed in.
-    instead: Arc<Mutex<Option<SignedEntry>>>,
-}
-
-fn home(name: &str) -> HomeId {
-    HomeId::new(name).unwrap()
-}
-
-fn key(folder: &Path, name: &str) -> SigningKey {
-    identity::load_or_create_key(&folder.join(format!("{name}.key"))).unwrap()
-}
-
-fn genesis_toml(folder: &Path, own: &Identity) -> String {
-    let public = |name: &str| PublicKey::of(&key(folder, name)).hex();
-    let member = |name: &str, [member, reading, network]: [PublicKey; 3]| {
-        format!(
-            "[[member]]\nhome = \"{name}\"\nowner = \"{name}\"\nnode = \"grid\"\ndeposit_n = 50004000000\n\
-             keys = {{ member = \"{}\", reading = \"{}\", network = \"{}\" }}\n\
-             meter = {{ serial = \"m-{name}\", profile_hash = \"{}\" }}\n",
-            member.hex(),
-            reading.hex(),
-            network.hex(),
-            "07".repeat(32)
-        )
-    };
-    let own_keys = own.keys();
-    let other = ["a", "b", "c"].map(|name| PublicKey::of(&key(folder, name)));
-    format!(
-        "name = \"Lane\"\ncurrency = \"EUR\"\nstart = 2026-10-24T09:00:00Z\nsupplier_credit_n = 0\n\
-         [tariff]\nimport_price = 250000\nexport_price = 80000\n\
-         [caps]\nprice_min = 0\nprice_max = 500000\ntransfer_max_n = 1000000000000\n\
-         [roles]\noperator = \"{}\"\ntreasurer = \"{}\"\nauditor = \"{}\"\n[[node]]\nid = \"grid\"\n{}{}\
-         [[delegate]]\nhome = \"h1\"\nkey = \"{}\"\n",
-        public("operator"),
-        public("treasurer"),
-        public("auditor"),
-        member("h1", [own_keys.member, own_keys.reading, own_keys.network]),
-        member("h2", other),
-        own.consensus_public().hex()
-    )
-}
-
-impl Street {
-    async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let own = Identity::create(&folder.path().join("h1")).unwrap();
-        fs::write(folder.path().join("genesis.toml"), genesis_toml(folder.path(), &own)).unwrap();
-        let genesis: Genesis = genesis_file::load(&folder.path().join("genesis.toml")).unwrap();
-        let db =
-            LedgerDb::open(&folder.path().join("h1/ledger.db"), Durability::Normal, &genesis, &home("h1"));
-        let ledger = Arc::new(Mutex::new(Ledger::genesis(&genesis).unwrap()));
-        let street = Self { folder, ledger, instead: Arc::default() };
-        street.serve(&own, db.unwrap()).await;
-        street
-    }
-
-    /// A node's API; whatever it is handed becomes a block if the ledger takes it.
-    async fn serve(&self, own: &Identity, mut db: LedgerDb) {
-        let chain = *self.ledger.lock().unwrap().chain();
-        let live = Live::new(About {
-            name: "Lane".to_owned(),
-            home: home("h1"),
-            chain: chain.id.0,
-            currency: "EUR".to_owned(),
-            mtu: Mtu::Min15,
-            speed: 1,
-            market_time: Box::new(|| Timestamp::parse(NOW).unwrap()),
-        });
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let config = format!(
-            "home = \"h1\"\ndata_dir = \"h1\"\n[api]\nlisten = \"{}\"\n",
-            listener.local_addr().unwrap()
-        );
-        fs::write(self.folder.path().join("node.toml"), config).unwrap();
-        let (submit, mut entries) = mpsc::channel(8);
-        let state = HttpState {
-            household: None,
-            live: Arc::clone(&live),
-            database: self.folder.path().join("h1/ledger.db"),
-            home: home("h1"),
-            token: TokenHash::of(own.api_token()),
-            submit: Some(submit),
-            desk: None,
-            language: Language::English,
-            hosts: Vec::new(),
-            utc_offset_minutes: 0,
-        };
-        tokio::spawn(serve(listener, state, std::future::pending()));
-        let (ledger, term) = (Arc::clone(&self.ledger), own.consensus().clone());
-        let mut next = move |signed: Option<SignedEntry>| {
-            let mut ledger = ledger.lock().unwrap();
-            let entry = signed.map(|signed| signed.verify(ledger.chain()).unwrap());
-            let time = ledger.head_time().plus_ms(1_000).max(Timestamp::parse(NOW).unwrap());
-            let executed = ledger.propose(time, entry.as_slice()).unwrap().executed;
-            *ledger = executed.ledger.clone();
-            let (height, block) = (executed.block.header.height, executed.block.id());
-            let message = vote_signing_bytes(ledger.chain(), VoteKind::Precommit, height, 0, Some(&block));
-            let signatures = vec![(0, Signature::sign(&term, &message))];
-            db.commit(&executed, &Certificate { height, round: 0, block, signatures }, 1, 1).unwrap();
-            live.set_member(member_of(&ledger, &home("h1")));
-        };
-        next(None);
-        let instead = Arc::clone(&self.instead);
-        tokio::spawn(async move {
-            while let Some(bytes) = entries.recv().await {
-                let other = instead.lock().unwrap().take();
-                next(Some(other.unwrap_or_else(|| SignedEntry::from_bytes(&bytes).unwrap())));
-            }
-        });
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.folder.path().join(name), text).unwrap();
-    }
-
-    /// Words are separated by spaces; `_` within a word stands for one.
-    async fn call(&self, line: &str) -> Ended {
-        let words: Vec<String> = line.split_whitespace().map(|word| word.replace('_', " ")).collect();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_commonwatt"));
-        command.current_dir(self.folder.path()).env_remove("COMMONWATT_LOG").env_remove("COMMONWATT_CONFIG");
-        command.args(words).stdin(Stdio::null());
-        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-        Ended {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-
-    fn prices(&self, time: &str) -> (i64, i64) {
-        let interval = Interval::parse(time, Mtu::Min15).unwrap();
-        let tariff = self.ledger.lock().unwrap().tariff_at(interval);
-        (tariff.import_price.get(), tariff.export_price.get())
-    }
-
-    fn balance(&self, account: &Account<HomeId>) -> i64 {
-        self.ledger.lock().unwrap().balance(account).get()
-    }
-
-    fn of_home(&self, name: &str) -> i64 {
-        self.balance(&Account::Home(home(name)))
-    }
-}
+/// The homes prepay, and nothing is traded ahead.
+const AGREED: Agreed = Agreed { deposit_n: 50_004_000_000, supplier_credit_n: 0, market: "" };
 
 const SCHEDULE: &str = "zone = \"Europe/Berlin\"\n[import]\nprice = 300000\n[[import.window]]\ndays = [\"sunday\"]\n\
     from = \"02:00\"\nuntil = \"03:00\"\nprice = 100000\n[export]\nseries = \"day.csv\"\nunit = \"per-MWh\"\nmax = 90000\n";
@@ -209,18 +20,29 @@ fn series() -> String {
     std::iter::once("start,price\n".to_owned()).chain((0..25).map(row)).collect()
 }
 
-impl Street {
-    async fn with_schedule() -> Self {
-        let street = Self::start().await;
-        street.write("tariff.toml", SCHEDULE);
-        street.write("day.csv", &series());
-        street
-    }
+async fn with_schedule() -> Street {
+    let street = Street::start(&AGREED).await;
+    street.write("tariff.toml", SCHEDULE);
+    street.write("day.csv", &series());
+    street
+}
+
+fn prices(street: &Street, time: &str) -> (i64, i64) {
+    let tariff = street.look(|ledger| ledger.tariff_at(at(time)));
+    (tariff.import_price.get(), tariff.export_price.get())
+}
+
+fn balance(street: &Street, account: &Account<HomeId>) -> i64 {
+    street.look(|ledger| ledger.balance(account).get())
+}
+
+fn of_home(street: &Street, name: &str) -> i64 {
+    balance(street, &Account::Home(home(name)))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_schedule_is_expanded_over_the_change_of_clocks() {
-    let street = Street::with_schedule().await;
+    let street = with_schedule().await;
     let line = "tariff expand tariff.toml --from 2026-10-25";
     let json = street.call(&format!("{line} --output json")).await.with(0).json();
     let points = json["points"].as_array().unwrap();
@@ -248,11 +70,11 @@ async fn a_schedule_is_expanded_over_the_change_of_clocks() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn prices_are_published_in_time_by_the_operator_alone() {
-    let street = Street::with_schedule().await;
+    let street = with_schedule().await;
     let line = "tariff publish tariff.toml --from 2026-10-25 --operator-key operator.key --config node.toml";
     let done = street.call(&format!("{line} --output json")).await.with(0).json();
     assert_eq!((&done["final"], &done["entries"][0]["points"]), (&true.into(), &100.into()));
-    assert_eq!(street.prices("2026-10-25T01:15:00Z"), (100_000, 66_500));
+    assert_eq!(prices(&street, "2026-10-25T01:15:00Z"), (100_000, 66_500));
     street
         .call(&line.replace("operator.key", "auditor.key"))
         .await
@@ -270,7 +92,7 @@ async fn prices_are_published_in_time_by_the_operator_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_points_than_one_entry_holds_become_several_entries() {
-    let street = Street::start().await;
+    let street = Street::start(&AGREED).await;
     street.write("flat.toml", "zone = \"UTC\"\n[import]\nprice = 210000\n[export]\nprice = 70000\n");
     let line =
         "tariff publish flat.toml --from 2026-10-25 --days 5 --operator-key operator.key --config node.toml";
@@ -278,14 +100,14 @@ async fn more_points_than_one_entry_holds_become_several_entries() {
     let points: Vec<i64> =
         done["entries"].as_array().unwrap().iter().map(|it| it["points"].as_i64().unwrap()).collect();
     assert_eq!(points, [192, 192, 96]);
-    assert_eq!(street.prices("2026-10-29T23:45:00Z"), (210_000, 70_000));
+    assert_eq!(prices(&street, "2026-10-29T23:45:00Z"), (210_000, 70_000));
     let past = line.replace("--from 2026-10-25 --days 5", "--from 2026-10-24T09:30:00Z");
     street.call(&past).await.with(1).saying(&["never changed backwards", "--from"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn short_notice_and_prices_outside_the_caps_need_a_second_signature() {
-    let street = Street::start().await;
+    let street = Street::start(&AGREED).await;
     street.write("flat.toml", "zone = \"UTC\"\n[import]\nprice = 600000\n[export]\nprice = -5\n");
     let line =
         "tariff publish flat.toml --from 2026-10-24T10:30:00Z --operator-key operator.key --config node.toml";
@@ -298,20 +120,20 @@ async fn short_notice_and_prices_outside_the_caps_need_a_second_signature() {
         .call(&format!("{line} --sign-also operator.key"))
         .await
         .with(78)
-        .saying(&["no key of this community's treasurer or auditor"]);
+        .saying(&["does not hold the key of this community's treasurer or auditor"]);
     street
         .call(&format!("{line} --sign-only prices.txt"))
         .await
         .with(0)
         .saying(&["--countersign prices.txt"]);
-    assert_ne!(street.prices("2026-10-24T10:30:00Z").0, 600_000, "nothing was handed in");
+    assert_ne!(prices(&street, "2026-10-24T10:30:00Z").0, 600_000, "nothing was handed in");
     let shown = street.call("tariff publish --show prices.txt").await.with(0).stdout;
     assert!(shown.contains("import 600000 to 600000, export -5 to -5"), "{shown}");
     street
         .call("tariff publish --countersign prices.txt --sign-also auditor.key --config node.toml")
         .await
         .with(0);
-    assert_eq!(street.prices("2026-10-24T10:30:00Z"), (600_000, -5));
+    assert_eq!(prices(&street, "2026-10-24T10:30:00Z"), (600_000, -5));
     street
         .call("tariff publish --countersign prices.txt --sign-also auditor.key --config node.toml")
         .await
@@ -328,7 +150,7 @@ async fn short_notice_and_prices_outside_the_caps_need_a_second_signature() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deposit_is_booked_by_the_treasurer_and_above_the_limit_by_the_auditor_too() {
-    let street = Street::start().await;
+    let street = Street::start(&AGREED).await;
     let deposit = "money deposit --treasurer-key treasurer.key --config node.toml --reference SEPA_4711";
     let done =
         street.call(&format!("{deposit} --home h2 --amount 150.05 --output json")).await.with(0).json();
@@ -336,7 +158,7 @@ async fn a_deposit_is_booked_by_the_treasurer_and_above_the_limit_by_the_auditor
         (&done["amount_n"], &done["reference"], &done["final"]),
         (&150_050_000_000_i64.into(), &"SEPA 4711".into(), &true.into())
     );
-    assert_eq!(street.of_home("h2"), 50_004_000_000 + 150_050_000_000);
+    assert_eq!(of_home(&street, "h2"), 50_004_000_000 + 150_050_000_000);
     let large = format!("{deposit} --supplier --amount 1000.01");
     street
         .call(&large)
@@ -344,7 +166,7 @@ async fn a_deposit_is_booked_by_the_treasurer_and_above_the_limit_by_the_auditor
         .with(2)
         .saying(&["1,000.01 is above the limit of 1,000.00", "--sign-also auditor.key"]);
     street.call(&format!("{large} --sign-also auditor.key")).await.with(0);
-    assert_eq!(street.balance(&Account::Supplier), 1_000_010_000_000);
+    assert_eq!(balance(&street, &Account::Supplier), 1_000_010_000_000);
     for (wrong, code, says) in [
         ("--home h2 --amount 0", 2, "0 is not above zero"),
         ("--home h2 --amount 1,50", 2, "an amount is written 150.00"),
@@ -360,7 +182,7 @@ async fn a_deposit_is_booked_by_the_treasurer_and_above_the_limit_by_the_auditor
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_payment_is_not_booked_twice_unless_somebody_says_so() {
-    let street = Street::start().await;
+    let street = Street::start(&AGREED).await;
     let deposit = "money deposit --treasurer-key treasurer.key --config node.toml --home h2 --amount 10";
     street.call(&format!("{deposit} --reference _")).await.with(2).saying(&["the reference is empty"]);
     street.call(&format!("{deposit} --reference A1 --sign-only late.txt")).await.with(0);
@@ -374,22 +196,22 @@ async fn the_same_payment_is_not_booked_twice_unless_somebody_says_so() {
         .await
         .with(1)
         .saying(&["is used already: another entry has it; this one is not on the ledger"]);
-    assert_eq!(street.of_home("h2"), 60_004_000_000);
+    assert_eq!(of_home(&street, "h2"), 60_004_000_000);
     street.call(&format!("{deposit} --reference A2")).await.with(0);
     street.call(&format!("{deposit} --reference A1").replace("h2", "h1")).await.with(0);
     street.call(&format!("{deposit} --reference A1 --again")).await.with(0);
-    assert_eq!((street.of_home("h2"), street.of_home("h1")), (80_004_000_000, 60_004_000_000));
+    assert_eq!((of_home(&street, "h2"), of_home(&street, "h1")), (80_004_000_000, 60_004_000_000));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_is_final_only_if_the_ledger_holds_it_and_not_another_of_its_number() {
-    let street = Street::start().await;
+    let street = Street::start(&AGREED).await;
     let deposit = "money deposit --treasurer-key treasurer.key --config node.toml --home h2";
     for (amount, file) in [("7", "mine.txt"), ("9", "other.txt")] {
         let line = format!("{deposit} --amount {amount} --reference x --sign-only {file}");
         street.call(&line).await.with(0);
     }
-    let text = fs::read_to_string(street.folder.path().join("other.txt")).unwrap();
+    let text = street.read("other.txt");
     let other = SignedEntry::from_bytes(&hex::decode(text.trim()).unwrap()).unwrap();
     *street.instead.lock().unwrap() = Some(other);
     let mine = "money countersign mine.txt --sign-also auditor.key --config node.toml";
@@ -398,10 +220,10 @@ async fn an_entry_is_final_only_if_the_ledger_holds_it_and_not_another_of_its_nu
         .await
         .with(1)
         .saying(&["was used by another entry in the meantime", "is not on the ledger"]);
-    assert_eq!(street.of_home("h2"), 59_004_000_000);
+    assert_eq!(of_home(&street, "h2"), 59_004_000_000);
 
     // Without a ledger on this machine nobody can tell.
-    let config = fs::read_to_string(street.folder.path().join("node.toml")).unwrap();
+    let config = street.read("node.toml");
     let address = config.split('"').nth(5).unwrap();
     let there = format!("--genesis genesis.toml --connect http://{address} --token-file h1/api.token");
     let line =
@@ -409,12 +231,12 @@ async fn an_entry_is_final_only_if_the_ledger_holds_it_and_not_another_of_its_nu
     let done =
         street.call(&line).await.with(0).saying(&["whether it is booked already is not checked"]).json();
     assert_eq!((&done["final"], &done["state"]), (&false.into(), &"handed in, number used".into()));
-    assert_eq!(street.of_home("h2"), 62_004_000_000);
+    assert_eq!(of_home(&street, "h2"), 62_004_000_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_withdrawal_is_of_whole_cents_and_the_members_own_word() {
-    let street = Street::start().await;
+    let street = Street::start(&AGREED).await;
     let withdraw =
         "money withdraw --home h1 --reference payout --treasurer-key treasurer.key --config node.toml";
     street
@@ -439,11 +261,11 @@ async fn a_withdrawal_is_of_whole_cents_and_the_members_own_word() {
         .with(1)
         .saying(&["the ledger would refuse it: a withdrawal entry needs the signature of the member"]);
     street.call("money countersign payout.txt --as-member --config node.toml").await.with(0);
-    assert_eq!(street.of_home("h1"), 30_004_000_000);
+    assert_eq!(of_home(&street, "h1"), 30_004_000_000);
     // Everything that is free; the 0.4 cents stay.
     street.call(&format!("{withdraw} --amount all --sign-only all.txt")).await.with(0);
     street.call("money countersign all.txt --as-member --config node.toml").await.with(0);
-    assert_eq!(street.of_home("h1"), 4_000_000);
+    assert_eq!(of_home(&street, "h1"), 4_000_000);
     street
         .call(&format!("{withdraw} --amount all --sign-only none.txt"))
         .await
@@ -471,7 +293,7 @@ async fn a_withdrawal_is_of_whole_cents_and_the_members_own_word() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bank_that_holds_too_little_stops_pay_outs_until_it_is_attested_anew() {
-    let street = Street::start().await;
+    let street = Street::start(&AGREED).await;
     let attest = "money attest --treasurer-key treasurer.key --config node.toml";
     street.call(&format!("{attest} --bank-balance 100")).await.with(2).saying(&["the auditor must sign too"]);
     let accounts = "money balances --db h1/ledger.db --genesis genesis.toml";
@@ -509,7 +331,7 @@ async fn a_bank_that_holds_too_little_stops_pay_outs_until_it_is_attested_anew()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_damaged_or_of_another_community_is_refused() {
-    let street = Street::start().await;
+    let street = Street::start(&AGREED).await;
     street.write("junk.txt", "not hex\n");
     street
         .call("money countersign junk.txt --show")
@@ -520,7 +342,7 @@ async fn a_file_that_is_damaged_or_of_another_community_is_refused() {
     let publish = "tariff publish flat.toml --from 2026-10-25 --operator-key operator.key --config node.toml";
     street.call(&format!("{publish} --sign-only prices.txt")).await.with(0);
     street.call("money countersign prices.txt --show").await.with(78).saying(&["is a tariff-series entry"]);
-    let text = fs::read_to_string(street.folder.path().join("prices.txt")).unwrap();
+    let text = street.read("prices.txt");
     let middle = text.len() / 2;
     let digit = if text.as_bytes()[middle] == b'0' { "1" } else { "0" };
     street.write("spoilt.txt", &format!("{}{digit}{}", &text[..middle], &text[middle + 1..]));
@@ -531,11 +353,9 @@ async fn a_file_that_is_damaged_or_of_another_community_is_refused() {
         "{}",
         refused.stderr
     );
-    let other = fs::read_to_string(street.folder.path().join("genesis.toml"))
-        .unwrap()
-        .replace("\"Lane\"", "\"Mill\"");
+    let other = street.read("genesis.toml").replace("\"Lane\"", "\"Mill\"");
     street.write("h1/other.toml", &other);
-    let config = fs::read_to_string(street.folder.path().join("node.toml")).unwrap();
+    let config = street.read("node.toml");
     street.write("other.toml", &format!("genesis = \"h1/other.toml\"\n{config}"));
     street
         .call(&publish.replace("node.toml", "other.toml"))

@@ -1,239 +1,22 @@
-//! `commonwatt community` and the network fees of `commonwatt tariff publish` through the program, against a served API
-//! behind which a ledger really takes, or refuses, what is handed in.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot do its work must fail")]
+//! `commonwatt community` and the network fees of `commonwatt tariff publish`.
 
-use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::process::Command;
 
-use ed25519_dalek::SigningKey;
-use energy::{HomeId, Interval, Mtu, NodeId, Price, Timestamp, WattHours};
-use ledger::codec::Decode;
-use ledger::{
-    Certificate, ConnectionSize, EnvelopePoint, Genesis, Ledger, OwnContract, PublicKey, Signature,
-    SignedEntry, VerifiedEntry, VoteKind, vote_signing_bytes,
-};
+use energy::{Price, Timestamp, WattHours};
+use ledger::{ConnectionSize, EnvelopePoint, Ledger, OwnContract};
 use node::genesis_file;
-use node::http::{About, HttpState, Language, Live, TokenHash, member_of, serve};
-use node::identity::{self, Identity};
-use node::store::Durability;
 use node::store::billing::BillingDb;
-use node::store::ledger_db::LedgerDb;
-use serde_json::Value;
-use tempfile::TempDir;
-use tokio::net::TcpListener;
-use tokio::sync::mpsc;
 
-/// Market time of the node.
-const NOW: &str = "2026-10-24T10:00:00Z";
+use crate::street::{Agreed, Street, at, home, node};
 
-struct Ended {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-impl Ended {
-    #[track_caller]
-    fn with(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
-        self
-    }
-
-    #[track_caller]
-    fn saying(self, parts: &[&str]) -> Self {
-        for part in parts {
-            assert!(self.stderr.contains(part), "{part:?} is not in\n{}", self.stderr);
-        }
-        self
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}:\n{}", self.stdout))
-    }
-}
-
-fn home(name: &str) -> HomeId {
-    HomeId::new(name).unwrap()
-}
-
-fn node(name: &str) -> NodeId {
-    NodeId::new(name).unwrap()
-}
-
-fn at(time: &str) -> Interval {
-    Interval::parse(time, Mtu::Min15).unwrap()
-}
-
-fn key(folder: &Path, name: &str) -> SigningKey {
-    identity::load_or_create_key(&folder.join(format!("{name}.key"))).unwrap()
-}
-
-/// Two homes that share by a static key and pay by statement; the metering operator reads.
-fn genesis_toml(folder: &Path, own: &Identity) -> String {
-    let public = |name: &str| PublicKey::of(&key(folder, name)).hex();
-    let member = |name: &str, share: u32, [member, reading, network]: [PublicKey; 3]| {
-        format!(
-            "[[member]]\nhome = \"{name}\"\nowner = \"{name}\"\nnode = \"f1\"\nshare_permyriad = {share}\ndeposit_n = 0\n\
-             keys = {{ member = \"{}\", reading = \"{}\", network = \"{}\" }}\n\
-             meter = {{ serial = \"m-{name}\", profile_hash = \"{}\" }}\n",
-            member.hex(),
-            reading.hex(),
-            network.hex(),
-            "07".repeat(32)
-        )
-    };
-    let own_keys = own.keys();
-    let other = ["a", "b", "c"].map(|name| PublicKey::of(&key(folder, name)));
-    format!(
-        "name = \"Lane\"\ncurrency = \"EUR\"\nstart = 2026-10-24T09:00:00Z\nsupplier_credit_n = 1000000000000\n\
-         due_after_ms = 3600000\nforward = \"posted\"\n\
-         [market]\nmoney = \"statement\"\ncredit_n = 50000000000\nreading_source = \"metering_operator\"\n\
-         sharing = \"static-key\"\nsharing_price = 100000\n\
-         [tariff]\nimport_price = 250000\nexport_price = 80000\n\
-         [caps]\nprice_min = 0\nprice_max = 500000\ntransfer_max_n = 1000000000000\n\
-         [roles]\noperator = \"{}\"\ntreasurer = \"{}\"\nauditor = \"{}\"\nmetering_operator = \"{}\"\n\
-         [[node]]\nid = \"grid\"\n[[node]]\nid = \"f1\"\nparent = \"grid\"\nfee_down = 10000\n{}{}\
-         [[delegate]]\nhome = \"h1\"\nkey = \"{}\"\n",
-        public("operator"),
-        public("treasurer"),
-        public("auditor"),
-        public("metering"),
-        member("h1", 2_000, [own_keys.member, own_keys.reading, own_keys.network]),
-        member("h2", 5_000, other),
-        own.consensus_public().hex()
-    )
-}
-
-/// What carries blocks out and stores them.
-struct Chain {
-    ledger: Ledger,
-    db: LedgerDb,
-    term: SigningKey,
-}
-
-impl Chain {
-    /// A block at `time` or as soon after the last one as can be.
-    fn block(&mut self, time: Timestamp, entries: &[VerifiedEntry]) {
-        let time = self.ledger.head_time().plus_ms(1_000).max(time);
-        let executed = self.ledger.propose(time, entries).unwrap().executed;
-        self.ledger = executed.ledger.clone();
-        let (height, block) = (executed.block.header.height, executed.block.id());
-        let message = vote_signing_bytes(self.ledger.chain(), VoteKind::Precommit, height, 0, Some(&block));
-        let signatures = vec![(0, Signature::sign(&self.term, &message))];
-        self.db.commit(&executed, &Certificate { height, round: 0, block, signatures }, 1, 1).unwrap();
-    }
-}
-
-/// A folder with the keys of a community, the node of h1 and its API.
-struct Street {
-    folder: TempDir,
-    chain: Arc<Mutex<Chain>>,
-}
-
-impl Street {
-    async fn start() -> Self {
-        Self::with(|text| text).await
-    }
-
-    async fn with(change: impl FnOnce(String) -> String) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let own = Identity::create(&folder.path().join("h1")).unwrap();
-        let text = change(genesis_toml(folder.path(), &own));
-        fs::write(folder.path().join("genesis.toml"), text).unwrap();
-        let genesis: Genesis = genesis_file::load(&folder.path().join("genesis.toml")).unwrap();
-        let path = folder.path().join("h1/ledger.db");
-        let chain = Chain {
-            ledger: Ledger::genesis(&genesis).unwrap(),
-            db: LedgerDb::open(&path, Durability::Normal, &genesis, &home("h1")).unwrap(),
-            term: own.consensus().clone(),
-        };
-        let street = Self { folder, chain: Arc::new(Mutex::new(chain)) };
-        street.serve(&own).await;
-        street
-    }
-
-    /// A node's API; whatever it is handed becomes a block if the ledger takes it.
-    async fn serve(&self, own: &Identity) {
-        let now = Timestamp::parse(NOW).unwrap();
-        self.block(NOW);
-        let chain_id = *self.chain.lock().unwrap().ledger.chain();
-        let live = Live::new(About {
-            name: "Lane".to_owned(),
-            home: home("h1"),
-            chain: chain_id.id.0,
-            currency: "EUR".to_owned(),
-            mtu: Mtu::Min15,
-            speed: 1,
-            market_time: Box::new(move || now),
-        });
-        live.set_member(member_of(&self.chain.lock().unwrap().ledger, &home("h1")));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        self.write(
-            "node.toml",
-            &format!("home = \"h1\"\ndata_dir = \"h1\"\n[api]\nlisten = \"{address}\"\n"),
-        );
-        let (submit, mut entries) = mpsc::channel::<Vec<u8>>(8);
-        let state = HttpState {
-            household: None,
-            live: Arc::clone(&live),
-            database: self.folder.path().join("h1/ledger.db"),
-            home: home("h1"),
-            token: TokenHash::of(own.api_token()),
-            submit: Some(submit),
-            desk: None,
-            language: Language::English,
-            hosts: Vec::new(),
-            utc_offset_minutes: 0,
-        };
-        tokio::spawn(serve(listener, state, std::future::pending()));
-        let chain = Arc::clone(&self.chain);
-        tokio::spawn(async move {
-            while let Some(bytes) = entries.recv().await {
-                let mut chain = chain.lock().unwrap();
-                let entry = SignedEntry::from_bytes(&bytes).unwrap().verify(&chain_id).unwrap();
-                chain.block(now, &[entry]);
-                live.set_member(member_of(&chain.ledger, &home("h1")));
-            }
-        });
-    }
-
-    /// An empty block, which does what market time has made due.
-    fn block(&self, time: &str) {
-        self.chain.lock().unwrap().block(Timestamp::parse(time).unwrap(), &[]);
-    }
-
-    /// Blocks often enough to be no outage, until an hour after the first interval.
-    fn until_the_first_settles(&self) {
-        for minute in ["05", "10", "15", "20"] {
-            self.block(&format!("2026-10-24T10:{minute}:00Z"));
-        }
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.folder.path().join(name), text).unwrap();
-    }
-
-    /// Words are separated by spaces; `_` within a word stands for one.
-    async fn call(&self, line: &str) -> Ended {
-        let words: Vec<String> = line.split_whitespace().map(|word| word.replace('_', " ")).collect();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_commonwatt"));
-        command.current_dir(self.folder.path()).env_remove("COMMONWATT_LOG").env_remove("COMMONWATT_CONFIG");
-        command.args(words).stdin(Stdio::null());
-        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-        Ended {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-
-    fn look<T>(&self, at: impl FnOnce(&Ledger) -> T) -> T {
-        at(&self.chain.lock().unwrap().ledger)
-    }
-}
+/// The homes share by a static key and pay by statement; the metering operator reads.
+const AGREED: Agreed = Agreed {
+    deposit_n: 0,
+    supplier_credit_n: 1_000_000_000_000,
+    market: "due_after_ms = 3600000\nforward = \"posted\"\n[market]\nmoney = \"statement\"\ncredit_n = 50000000000\n\
+        reading_source = \"metering_operator\"\nsharing = \"static-key\"\nsharing_price = 100000\n",
+};
 
 const SCHEDULE: &str = "zone = \"UTC\"\n[import]\nprice = 300000\n[export]\nprice = 90000\n[[network]]\nnode = \"f1\"\n\
     [network.up]\nprice = 0\n[network.down]\nprice = 20000\n[[network.down.window]]\nfrom = \"17:00\"\nuntil = \"20:00\"\n\
@@ -241,7 +24,7 @@ const SCHEDULE: &str = "zone = \"UTC\"\n[import]\nprice = 300000\n[export]\npric
 
 #[tokio::test(flavor = "multi_thread")]
 async fn network_fees_are_published_with_the_prices_of_a_schedule() {
-    let street = Street::start().await;
+    let street = Street::start(&AGREED).await;
     street.write("tariff.toml", SCHEDULE);
     let line = "tariff publish tariff.toml --from 2026-10-25 --days 3 --operator-key operator.key --config node.toml";
     let done = street.call(&format!("{line} --output json")).await.with(0).json();
@@ -279,7 +62,7 @@ async fn network_fees_are_published_with_the_prices_of_a_schedule() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_of_edges_and_connections_reach_the_ledger_and_are_listed() {
-    let street = Street::start().await;
+    let street = Street::start(&AGREED).await;
     street.write(
         "limits.toml",
         "zone = \"Europe/Vienna\"\n[[envelope]]\nnode = \"f1\"\nfrom = \"2026-10-25T00:00\"\nuntil = \"2026-10-26\"\n\
@@ -295,8 +78,13 @@ async fn limits_of_edges_and_connections_reach_the_ledger_and_are_listed() {
     assert_eq!(up("2026-10-25T23:00:00Z").up, None);
     let cap = street.look(|ledger| ledger.connection_cap(&home("h2"), at("2026-10-25T12:45:00Z"))).unwrap();
     assert_eq!(cap, ConnectionSize { import: WattHours::new(1_050), ..ConnectionSize::default() });
-    let shown = street.call("community limits show --config node.toml").await.with(0).stdout;
+    let whole = "community limits show --db h1/ledger.db --genesis genesis.toml";
+    let shown = street.call(whole).await.with(0).stdout;
     assert!(shown.contains("edge f1") && shown.contains("import 1050 Wh, export not limited"), "{shown}");
+    // The node of h1 does not list what the connection of h2 may carry.
+    let own = street.call("community limits show --config node.toml").await.with(0);
+    assert!(own.stdout.contains("edge f1") && !own.stdout.contains("h2"), "{}", own.stdout);
+    assert!(!own.stdout.contains("1050") && own.stderr.contains("only that of home h1"), "{}", own.stderr);
     let json = street.call("community limits show --config node.toml --output json").await.with(0).json();
     assert_eq!(json["limits"][0]["until"], "2026-10-25T23:00:00Z");
 
@@ -322,14 +110,14 @@ async fn limits_of_edges_and_connections_reach_the_ledger_and_are_listed() {
         .await
         .with(78)
         .saying(&["key of this community's operator"]);
-    let off = Street::with(|text| text.replace("\"posted\"", "\"off\"")).await;
+    let off = Street::with(&AGREED, |text| text.replace("\"posted\"", "\"off\"")).await;
     off.write("limits.csv", "node,from,up_wh\nf1,2026-10-25,1");
     off.call(&format!("{publish} limits.csv")).await.with(78).saying(&["trades nothing ahead"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_contract_is_the_word_of_member_and_operator_whoever_begins() {
-    let street = Street::start().await;
+    let street = Street::start(&AGREED).await;
     let contract = |home_id: &str, time: &str| {
         street.look(|ledger| ledger.member(&home(home_id)).unwrap().contract_at(at(time)))
     };
@@ -352,7 +140,7 @@ async fn a_contract_is_the_word_of_member_and_operator_whoever_begins() {
         .call("community countersign contract.txt --sign-also treasurer.key --config node.toml")
         .await
         .with(78)
-        .saying(&["holds no key of this community's operator"]);
+        .saying(&["does not hold the key of this community's operator"]);
     street
         .call("community countersign contract.txt --sign-also operator.key --config node.toml")
         .await
@@ -394,7 +182,7 @@ async fn a_contract_is_the_word_of_member_and_operator_whoever_begins() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn parts_change_from_an_interval_on_and_never_beyond_the_whole() {
-    let street = Street::start().await;
+    let street = Street::start(&AGREED).await;
     let signers = "--as-member --operator-key operator.key --config node.toml";
     let line = format!("community participation --home h1 --from 2026-10-26 --zone Europe/Vienna {signers}");
     let done = street.call(&format!("{line} --share 37.5 --output json")).await.with(0).json();
@@ -425,7 +213,7 @@ async fn parts_change_from_an_interval_on_and_never_beyond_the_whole() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_leaves_from_an_interval_on_and_only_once() {
-    let street = Street::start().await;
+    let street = Street::start(&AGREED).await;
     let line = "community leave --home h1 --from 2026-10-26 --as-member --operator-key operator.key --config node.toml";
     street.call(line).await.with(0).saying(&["the balance stays until it is withdrawn"]);
     assert_eq!(street.look(|ledger| ledger.leaves(&home("h1"))), Some(at("2026-10-26T00:00:00Z")));
@@ -434,7 +222,7 @@ async fn a_member_leaves_from_an_interval_on_and_only_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_home_that_left_is_not_billed_for_days_after() {
-    let street = Street::start().await;
+    let street = Street::start(&AGREED).await;
     street.write(
         "lines.toml",
         "[[line]]\nname = \"Meter\"\nbasis = \"day\"\nrate = 1000\npart = \"grid\"\nto = \"x\"\n",
@@ -468,7 +256,7 @@ const IMPORT: &str = "community readings import --metering-operator-key metering
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delivery_is_booked_once_replaced_while_it_waits_and_never_after_it_is_settled() {
-    let street = Street::start().await;
+    let street = Street::start(&AGREED).await;
     street.write("day.csv", &delivery([1_250, 300, 0, 80]));
     let import = format!("{IMPORT} day.csv --output json");
     let dry = street.call(&format!("{import} --dry-run")).await.with(0).json();
@@ -494,14 +282,14 @@ async fn a_delivery_is_booked_once_replaced_while_it_waits_and_never_after_it_is
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_of_one_direction_never_books_the_other_as_zero_by_itself() {
-    let street = Street::start().await;
+    let street = Street::start(&AGREED).await;
     let file = |direction: &str, wh: u64| {
         format!("home,start,{direction}_wh\nh2,2026-10-24T09:00:00Z,{wh}\nh2,2026-10-24T09:15:00Z,{wh}\n")
     };
     let booked = || {
         let db = BillingDb::open(
-            &street.folder.path().join("h1/ledger.db"),
-            &genesis_file::load(&street.folder.path().join("genesis.toml")).unwrap(),
+            &street.path("h1/ledger.db"),
+            &genesis_file::load(&street.path("genesis.toml")).unwrap(),
         );
         let last = db.unwrap().operator_readings().unwrap().pop();
         last.map(|(_, _, points)| {
@@ -533,7 +321,7 @@ async fn a_file_of_one_direction_never_books_the_other_as_zero_by_itself() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delivery_that_cannot_be_used_is_refused_with_every_line_and_books_nothing() {
-    let street = Street::start().await;
+    let street = Street::start(&AGREED).await;
     let height = street.look(Ledger::height);
     let day = delivery([1, 2, 3, 4]);
     for (text, code, says) in [
@@ -575,14 +363,15 @@ async fn a_delivery_that_cannot_be_used_is_refused_with_every_line_and_books_not
         .await
         .with(0)
         .saying(&["home h2: nothing from 2026-10-24T09:15:00Z to 2026-10-24T09:30:00Z"]);
-    let nodes = Street::with(|text| text.replace("reading_source = \"metering_operator\"", "")).await;
+    let nodes =
+        Street::with(&AGREED, |text| text.replace("reading_source = \"metering_operator\"", "")).await;
     nodes.write("day.csv", &day);
     nodes.call(&format!("{IMPORT} day.csv")).await.with(78).saying(&["the homes' own nodes read the meters"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn results_say_what_was_shared_and_what_is_only_provisional_and_bills_leave_that_out() {
-    let street = Street::start().await;
+    let street = Street::start(&AGREED).await;
     let ledger = "--db h1/ledger.db --genesis genesis.toml";
     let allocation = format!("community allocation --from 2026-10-24 {ledger}");
     street.call(&allocation).await.with(6).saying(&["nothing from 2026-10-24 on is settled"]);
@@ -631,8 +420,7 @@ async fn results_say_what_was_shared_and_what_is_only_provisional_and_bills_leav
     let table = street.call(&format!("{bill} --format csv")).await.with(0).stdout;
     street.write("bill.csv", &table);
     let checker = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/recompute_bill.py");
-    let output =
-        Command::new("python3").arg(checker).arg("bill.csv").current_dir(street.folder.path()).output();
+    let output = Command::new("python3").arg(checker).arg("bill.csv").current_dir(street.path("")).output();
     let output = output.unwrap_or_else(|error| panic!("python3 is needed: {error}"));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
