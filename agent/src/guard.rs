@@ -5,8 +5,9 @@
 //! vehicle, and devices that do what they do without an agent ([`unplanned`], [`advance`]). It begins every month where the real
 //! devices stand. Of each interval that is settled two sums are compared: what the home received and what its shadow would have
 //! received from the supplier, each less the wear of its battery. What one of them holds more than the other is added at what
-//! it will save ([`Week`]). Once the home is behind by more than it may ([`Guard::tolerance`]) for two days on end, devices are left to themselves and
-//! nothing is traded until the month ends: then home and shadow do the same, and neighbours can only make it cheaper.
+//! it will save ([`Week`]). Once the home is behind by more than it may ([`Guard::tolerance`]) for two days on end, devices are
+//! left to themselves and nothing is traded until the month ends: then home and shadow do the same, and neighbours can only
+//! make it cheaper.
 //!
 //! Nothing is decided in the first three days of a month: a plan spans two days, and what it buys today pays tomorrow.
 
@@ -425,6 +426,24 @@ mod tests {
         assert!(guard.rests(JUNE) && !guard.rests(JULY), "{:?}", guard.gained());
         live(&mut guard, 4 * DAY + 1, JULY, 0);
         assert_eq!((guard.gained(), guard.rests(JULY)), (Money::ZERO, false));
+    }
+
+    #[test]
+    fn a_home_that_is_behind_until_its_battery_gives_is_not_stopped_and_one_that_stays_behind_is() {
+        let mut guard = guard();
+        let dear = 1_000_000_000;
+        // It fills its battery on the fourth day, and has that back a day and a half later.
+        let more = |index| match index {
+            index if index == 3 * DAY => dear,
+            index if index == 3 * DAY + 144 => -dear,
+            _ => 0,
+        };
+        assert!((0..6 * DAY).all(|index| !live(&mut guard, index, JUNE, more(index))));
+        // It never has this back.
+        let tripped: Vec<_> = (6 * DAY..9 * DAY)
+            .filter(|index| live(&mut guard, *index, JUNE, if *index == 6 * DAY { dear } else { 0 }))
+            .collect();
+        assert_eq!(tripped, [8 * DAY - 1], "after two days");
     }
 
     #[test]
