@@ -181,6 +181,14 @@ impl Client {
         self.page("blocks", limit, cursor).await
     }
 
+    /// Who decides blocks.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn delegates(&self) -> Result<crate::Delegates, ClientError> {
+        self.get("/api/v1/ledger/delegates").await
+    }
+
     /// The peers of the node.
     ///
     /// # Errors

@@ -112,6 +112,11 @@ pub const ENDPOINTS: &[Endpoint] = &[
         reference::<Assurance>,
     ),
     Endpoint { query: PAGED, ..get("/api/v1/blocks", "Final blocks, newest first.", page::<BlockRow>) },
+    get(
+        "/api/v1/ledger/delegates",
+        "Who decides blocks, by keys, and this home's own part in it.",
+        reference::<crate::Delegates>,
+    ),
     get("/api/v1/peers", "The connected peers.", reference::<Peers>),
     get(
         "/api/v1/household",

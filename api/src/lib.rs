@@ -19,6 +19,7 @@
 
 mod assurance;
 mod client;
+mod delegates;
 mod endpoint;
 mod event;
 mod household;
@@ -33,6 +34,7 @@ mod today;
 
 pub use assurance::{Assurance, Evidence, Finding, FindingKind, MeterFacts, Verdict};
 pub use client::{Client, ClientError, EventStream};
+pub use delegates::{Delegates, Seat};
 pub use endpoint::{ENDPOINTS, Endpoint, openapi};
 pub use event::{Event, NumberedEvent};
 pub use household::{

@@ -1,5 +1,6 @@
 //! What a replica needs from an agreement protocol, in our own words, so that the protocol's core stays replaceable.
 
+pub use ledger::Evidence;
 use ledger::{BlockId, Certificate, DelegateSet, PublicKey};
 
 use crate::log::{Judged, Record, TimeoutKind};
@@ -64,19 +65,6 @@ pub enum Action {
     Halt(String),
     /// For the operator's log.
     Note(String),
-}
-
-/// Two statements of one delegate that exclude one another.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Evidence {
-    /// Who signed both.
-    pub culprit: PublicKey,
-    /// The height they are for.
-    pub height: u64,
-    /// One.
-    pub first: Statement,
-    /// The other.
-    pub second: Statement,
 }
 
 /// A protocol that decides one block a height.

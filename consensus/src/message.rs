@@ -5,9 +5,9 @@
 
 use ledger::codec::{CodecError, Decode, Encode, Reader, decode_list, encode_list};
 use ledger::{
-    BLOCK_BYTES_MAX, BlockId, Certificate, Chain, DELEGATES_MAX, ENTRY_BYTES_MAX, PublicKey, Signature,
-    VoteKind, vote_signing_bytes,
+    BLOCK_BYTES_MAX, BlockId, Certificate, DELEGATES_MAX, ENTRY_BYTES_MAX, PublicKey, Signature, VoteKind,
 };
+pub use ledger::{SignedProposal, SignedVote, Statement};
 
 /// Version of the encoding.
 pub const MESSAGE_VERSION: u8 = 1;
@@ -21,110 +21,6 @@ pub const ENTRIES_MAX: usize = 256;
 pub const SYNC_BLOCKS_MAX: usize = 64;
 /// The most statements in one [`Message::RecoverResponse`].
 pub const STATEMENTS_MAX: usize = 512;
-
-/// A delegate's vote.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SignedVote {
-    /// Prevote or precommit.
-    pub kind: VoteKind,
-    /// Height it is for.
-    pub height: u64,
-    /// Round it is for.
-    pub round: u32,
-    /// The block; `None` for nil.
-    pub block: Option<BlockId>,
-    /// Consensus key of the voter.
-    pub voter: PublicKey,
-    /// Over [`SignedVote::signing_bytes`].
-    pub signature: Signature,
-}
-
-impl SignedVote {
-    /// What the voter signs: the bytes a [`Certificate`] is checked against.
-    #[must_use]
-    pub fn signing_bytes(&self, chain: &Chain) -> Vec<u8> {
-        vote_signing_bytes(chain, self.kind, self.height, self.round, self.block.as_ref())
-    }
-}
-
-/// A proposal to decide on a block.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SignedProposal {
-    /// Height it is for.
-    pub height: u64,
-    /// Round it is for.
-    pub round: u32,
-    /// The block.
-    pub block: BlockId,
-    /// An earlier round in which more than two thirds prevoted for this block; `None` for a fresh proposal.
-    pub valid_round: Option<u32>,
-    /// Consensus key of the proposer.
-    pub proposer: PublicKey,
-    /// Over [`SignedProposal::signing_bytes`].
-    pub signature: Signature,
-}
-
-impl SignedProposal {
-    /// What the proposer signs.
-    #[must_use]
-    pub fn signing_bytes(&self, chain: &Chain) -> Vec<u8> {
-        let mut body = Vec::new();
-        self.height.encode(&mut body);
-        self.round.encode(&mut body);
-        self.block.encode(&mut body);
-        self.valid_round.encode(&mut body);
-        chain.signing_bytes("proposal", &body)
-    }
-}
-
-/// Something a delegate signed and is bound by.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Statement {
-    /// A vote.
-    Vote(SignedVote),
-    /// A proposal.
-    Proposal(SignedProposal),
-}
-
-impl Statement {
-    /// The key that signed it.
-    #[must_use]
-    pub const fn author(&self) -> &PublicKey {
-        match self {
-            Self::Vote(vote) => &vote.voter,
-            Self::Proposal(proposal) => &proposal.proposer,
-        }
-    }
-
-    /// The height it is for.
-    #[must_use]
-    pub const fn height(&self) -> u64 {
-        match self {
-            Self::Vote(vote) => vote.height,
-            Self::Proposal(proposal) => proposal.height,
-        }
-    }
-
-    /// The round it is for.
-    #[must_use]
-    pub const fn round(&self) -> u32 {
-        match self {
-            Self::Vote(vote) => vote.round,
-            Self::Proposal(proposal) => proposal.round,
-        }
-    }
-
-    /// True if the author did sign it.
-    #[must_use]
-    pub fn holds(&self, chain: &Chain) -> bool {
-        match self {
-            Self::Vote(vote) => vote.voter.verifies(&vote.signing_bytes(chain), &vote.signature),
-            Self::Proposal(proposal) => {
-                proposal.proposer.verifies(&proposal.signing_bytes(chain), &proposal.signature)
-            }
-        }
-    }
-}
 
 /// Prevotes of more than two thirds for one block in one round.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -381,87 +277,6 @@ fn decode_blocks(r: &mut Reader<'_>) -> Result<Vec<(Vec<u8>, Certificate)>, Code
         .collect()
 }
 
-pub(crate) fn decode_kind(r: &mut Reader<'_>) -> Result<VoteKind, CodecError> {
-    match u8::decode(r)? {
-        0 => Ok(VoteKind::Prevote),
-        1 => Ok(VoteKind::Precommit),
-        _ => Err(CodecError::Invalid { what: "vote kind" }),
-    }
-}
-
-impl Encode for SignedVote {
-    fn encode(&self, out: &mut Vec<u8>) {
-        out.push(self.kind as u8);
-        self.height.encode(out);
-        self.round.encode(out);
-        self.block.encode(out);
-        self.voter.encode(out);
-        self.signature.encode(out);
-    }
-}
-
-impl Decode for SignedVote {
-    fn decode(r: &mut Reader<'_>) -> Result<Self, CodecError> {
-        Ok(Self {
-            kind: decode_kind(r)?,
-            height: Decode::decode(r)?,
-            round: Decode::decode(r)?,
-            block: Decode::decode(r)?,
-            voter: Decode::decode(r)?,
-            signature: Decode::decode(r)?,
-        })
-    }
-}
-
-impl Encode for SignedProposal {
-    fn encode(&self, out: &mut Vec<u8>) {
-        self.height.encode(out);
-        self.round.encode(out);
-        self.block.encode(out);
-        self.valid_round.encode(out);
-        self.proposer.encode(out);
-        self.signature.encode(out);
-    }
-}
-
-impl Decode for SignedProposal {
-    fn decode(r: &mut Reader<'_>) -> Result<Self, CodecError> {
-        Ok(Self {
-            height: Decode::decode(r)?,
-            round: Decode::decode(r)?,
-            block: Decode::decode(r)?,
-            valid_round: Decode::decode(r)?,
-            proposer: Decode::decode(r)?,
-            signature: Decode::decode(r)?,
-        })
-    }
-}
-
-impl Encode for Statement {
-    fn encode(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::Vote(vote) => {
-                out.push(0);
-                vote.encode(out);
-            }
-            Self::Proposal(proposal) => {
-                out.push(1);
-                proposal.encode(out);
-            }
-        }
-    }
-}
-
-impl Decode for Statement {
-    fn decode(r: &mut Reader<'_>) -> Result<Self, CodecError> {
-        match u8::decode(r)? {
-            0 => Decode::decode(r).map(Self::Vote),
-            1 => Decode::decode(r).map(Self::Proposal),
-            _ => Err(CodecError::Invalid { what: "statement" }),
-        }
-    }
-}
-
 impl Encode for Polka {
     fn encode(&self, out: &mut Vec<u8>) {
         self.height.encode(out);
@@ -494,7 +309,7 @@ impl Encode for RoundVote {
 impl Decode for RoundVote {
     fn decode(r: &mut Reader<'_>) -> Result<Self, CodecError> {
         Ok(Self {
-            kind: decode_kind(r)?,
+            kind: Decode::decode(r)?,
             block: Decode::decode(r)?,
             voter: Decode::decode(r)?,
             signature: Decode::decode(r)?,
@@ -526,7 +341,7 @@ impl Decode for RoundCertificate {
 mod tests {
     use super::*;
     use ed25519_dalek::SigningKey;
-    use ledger::Hash32;
+    use ledger::{Chain, Hash32};
 
     fn chain() -> Chain {
         Chain { id: Hash32::of(&[b"a chain"]), recovery: 0 }

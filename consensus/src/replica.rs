@@ -91,8 +91,10 @@ impl Timeouts {
 pub struct ReplicaConfig {
     /// The home it belongs to.
     pub home: HomeId,
-    /// Consensus key of its term; `None`: it only follows.
-    pub term_key: Option<SigningKey>,
+    /// Consensus keys of its terms, of which it votes with the one that holds a seat; none: it only follows.
+    pub term_keys: Vec<SigningKey>,
+    /// Why the ledger's last block is final; `None` at the chain's start. A node without it does not propose the next block.
+    pub last_certificate: Option<Certificate>,
     /// How long to wait.
     pub timeouts: Timeouts,
     /// Heights start at least so far apart, in wall ms.
@@ -177,7 +179,7 @@ pub enum Effect {
         /// The message.
         bytes: Vec<u8>,
     },
-    /// Send a direct message to every other delegate of the present set.
+    /// Send a direct message to every other delegate of the present set and of the next one.
     ToDelegates(Vec<u8>),
     /// Gossip an entry to all members.
     GossipEntry(Vec<u8>),
@@ -262,6 +264,12 @@ pub struct Replica {
     config: ReplicaConfig,
     ledger: Ledger,
     agreement: Option<Tendermint>,
+    /// The term key that holds a seat, or held one last.
+    me: Option<PublicKey>,
+    /// Term keys that were made while this node runs: they have signed nothing.
+    new_keys: BTreeSet<PublicKey>,
+    /// Why the last block is final, with every precommit for it that has arrived.
+    last_commit: Option<Certificate>,
     standing: Standing,
     /// What the log held at the start, until the first height is started from it.
     logged: Option<Records>,
@@ -308,13 +316,15 @@ impl Replica {
         if config.speed == 0 {
             return Err(ReplicaError::Speed);
         }
-        let logged = read_records(log_bytes);
-        let standing = recovery::standing_of(&config, &ledger, &logged);
+        let mut logged = read_records(log_bytes);
+        let key = recovery::present_key(&config.term_keys, &ledger, &logged).cloned();
+        let me = key.as_ref().map(PublicKey::of);
+        let standing = recovery::standing_of(&config, me, &ledger, &mut logged);
         let vote_floor = recovery::highest_height(&logged);
-        let mut agreement = config
-            .term_key
-            .clone()
-            .map(|key| Tendermint::new(*ledger.chain(), key, ledger.height() + 1, ledger.delegates()));
+        let mut agreement =
+            key.map(|key| Tendermint::new(*ledger.chain(), key, ledger.height() + 1, ledger.delegates()));
+        let certificate = config.last_certificate.clone();
+        let last_commit = certificate.filter(|certificate| certificate.block == ledger.head());
         if let Some(agreement) = &mut agreement {
             recovery::recall(agreement, &logged, ledger.height() + 1);
         }
@@ -323,6 +333,9 @@ impl Replica {
             config,
             ledger,
             agreement,
+            me,
+            new_keys: BTreeSet::new(),
+            last_commit,
             standing,
             logged: Some(logged),
             vote_floor,
@@ -372,6 +385,24 @@ impl Replica {
         self.pursue();
         self.flush();
         std::mem::take(&mut self.effects)
+    }
+
+    /// Takes a term key that was made just now and has signed nothing. This node votes with it once it holds a seat.
+    pub fn learn_term_key(&mut self, key: SigningKey) {
+        self.new_keys.insert(PublicKey::of(&key));
+        self.config.term_keys.push(key);
+    }
+
+    /// Forgets the term keys that are not wanted any more; one that holds a seat stays.
+    pub fn forget_term_keys(&mut self, is_wanted: impl Fn(&PublicKey) -> bool) {
+        let sets = [self.ledger.delegates(), self.ledger.next_delegates()];
+        let is_seated = |key: &PublicKey| sets.iter().any(|set| set.seat_of(key).is_some());
+        let keeps = |key: &PublicKey| is_wanted(key) || is_seated(key);
+        self.config.term_keys.retain(|key| keeps(&PublicKey::of(key)));
+        self.new_keys.retain(keeps);
+        if self.me.is_some_and(|me| !keeps(&me)) {
+            (self.me, self.agreement, self.standing) = (None, None, Standing::Follower);
+        }
     }
 
     /// The ledger after the last final block.
@@ -456,7 +487,7 @@ impl Replica {
 
     fn on_peer_up(&mut self, home: HomeId) {
         self.send(&home, &Message::Status { height: self.ledger.height() });
-        if self.ledger.delegates().of_home(&home).is_some() {
+        if self.is_delegate(&home) {
             self.send_own_entries(&home);
             self.ask_one_for_own_statements(&home);
         }
@@ -555,8 +586,14 @@ impl Replica {
         self.my_key().is_some_and(|key| self.ledger.delegates().seat_of(&key).is_some())
     }
 
-    fn my_key(&self) -> Option<PublicKey> {
-        self.config.term_key.as_ref().map(PublicKey::of)
+    const fn my_key(&self) -> Option<PublicKey> {
+        self.me
+    }
+
+    /// True for a home with a seat at the last height, this one or the next.
+    fn is_delegate(&self, home: &HomeId) -> bool {
+        let sets = [self.ledger.last_delegates(), self.ledger.delegates(), self.ledger.next_delegates()];
+        sets.iter().any(|set| set.of_home(home).is_some())
     }
 
     /// The height being decided.
@@ -594,7 +631,7 @@ impl Replica {
 
     /// A consensus message for the other delegates; it leaves once the log is durable.
     fn publish(&mut self, message: &Message) {
-        if self.ledger.delegates().len() > 1 {
+        if self.ledger.delegates().len().max(self.ledger.next_delegates().len()) > 1 {
             self.outbox.push(message.to_bytes());
         }
     }

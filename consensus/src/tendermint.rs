@@ -650,12 +650,7 @@ const fn more_than_a_third(count: usize) -> usize {
 }
 
 fn evidence_of(found: &MisbehaviorEvidence<Neighbourhood>) -> Vec<Evidence> {
-    let evidence = |first: Statement, second: Statement| Evidence {
-        culprit: *first.author(),
-        height: first.height(),
-        first,
-        second,
-    };
+    let evidence = |first: Statement, second: Statement| Evidence { first, second };
     let votes = found.votes.iter().flat_map(|(_, pairs)| pairs.iter());
     let votes = votes.map(|(first, second)| {
         evidence(Statement::Vote(wire_vote(first)), Statement::Vote(wire_vote(second)))

@@ -15,8 +15,9 @@ pub const BLOCK_BYTES_MAX: usize = 1 << 20;
 /// The most delegates ever.
 pub const DELEGATES_MAX: usize = 31;
 /// Rules this binary knows; a header names the version it was made by. 2: meters' exchange and assurance. 3: forward
-/// trading at posted prices, fees and envelopes by interval, sharing by keys, operator's readings, departures.
-pub const RULE_VERSION: u16 = 3;
+/// trading at posted prices, fees and envelopes by interval, sharing by keys, operator's readings, departures. 4: delegates
+/// are elected; blocks carry their parent's certificate, headers commit to it.
+pub const RULE_VERSION: u16 = 4;
 
 /// Name of a block: the hash of its header.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,6 +60,8 @@ pub struct Header {
     pub delegates: Hash32,
     /// Hash of the delegate set that decides the next one.
     pub next_delegates: Hash32,
+    /// Hash of the certificate of the block before, as the block carries it.
+    pub last_commit: Hash32,
 }
 
 record!(Header {
@@ -72,13 +75,14 @@ record!(Header {
     state_root,
     delegates,
     next_delegates,
+    last_commit,
 });
 
 impl Header {
     /// The block's name.
     #[must_use]
     pub fn id(&self) -> BlockId {
-        BlockId(Hash32::of(&[b"commonwatt/block/v1", &self.to_bytes()]))
+        BlockId(Hash32::of(&[b"commonwatt/block/v2", &self.to_bytes()]))
     }
 }
 
@@ -87,6 +91,9 @@ impl Header {
 pub struct UnverifiedBlock {
     /// Its header.
     pub header: Header,
+    /// Why the block before it is final: who signed it counts. `None` in the first block of a chain, and on chains that one
+    /// process carries on alone.
+    pub last_commit: Option<Certificate>,
     /// Its entries, in the proposer's order.
     pub entries: Vec<SignedEntry>,
 }
@@ -107,20 +114,21 @@ impl UnverifiedBlock {
             None => entry.verify(chain).map_err(|error| (position, error)),
         };
         let entries = self.entries.into_iter().enumerate().map(check).collect::<Result<_, _>>()?;
-        Ok(Block { header: self.header, entries })
+        Ok(Block { header: self.header, last_commit: self.last_commit, entries })
     }
 }
 
 impl Decode for UnverifiedBlock {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
         let header = Header::decode(reader)?;
+        let last_commit = Decode::decode(reader)?;
         let count = reader.count("block entries", BLOCK_ENTRIES_MAX)?;
         let mut entries = Vec::new();
         for _ in 0..count {
             let length = reader.count("entry", ENTRY_BYTES_MAX)?;
             entries.push(SignedEntry::from_bytes(reader.take(length, "entry")?)?);
         }
-        Ok(Self { header, entries })
+        Ok(Self { header, last_commit, entries })
     }
 
     fn from_bytes(bytes: &[u8]) -> Result<Self, CodecError> {
@@ -139,6 +147,8 @@ impl Decode for UnverifiedBlock {
 pub struct Block {
     /// Its header.
     pub header: Header,
+    /// As [`UnverifiedBlock::last_commit`].
+    pub last_commit: Option<Certificate>,
     /// Its entries, in the proposer's order.
     pub entries: Vec<VerifiedEntry>,
 }
@@ -154,6 +164,7 @@ impl Block {
 impl Encode for Block {
     fn encode(&self, out: &mut Vec<u8>) {
         self.header.encode(out);
+        self.last_commit.encode(out);
         u32::try_from(self.entries.len()).unwrap_or(u32::MAX).encode(out);
         for entry in &self.entries {
             u32::try_from(entry.bytes().len()).unwrap_or(u32::MAX).encode(out);
@@ -220,6 +231,13 @@ impl DelegateSet {
     #[must_use]
     pub const fn quorum(&self) -> usize {
         self.delegates.len().saturating_mul(2).wrapping_div(3).saturating_add(1)
+    }
+
+    /// How many of them may fail without harm: f of 3f + 1.
+    #[must_use]
+    pub fn faults(&self) -> u32 {
+        let faults = self.delegates.len().saturating_sub(1).wrapping_div(3);
+        u32::try_from(faults).unwrap_or(u32::MAX)
     }
 
     /// The seat with this consensus key.
@@ -298,6 +316,12 @@ pub struct Certificate {
 }
 
 impl Certificate {
+    /// Its hash, as the next header names it; [`Hash32::ZERO`] stands for none.
+    #[must_use]
+    pub fn hash(&self) -> Hash32 {
+        Hash32::of(&[b"commonwatt/certificate/v1", &self.to_bytes()])
+    }
+
     /// Checks it against the delegate set that decides this height.
     ///
     /// # Errors

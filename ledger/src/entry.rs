@@ -4,8 +4,6 @@
 //! signed bytes. What an entry may do is decided by the state machine; this module says what it is, what its bytes
 //! are, and that it was signed: [`SignedEntry::verify`] is the only way to a [`VerifiedEntry`].
 
-use std::sync::Arc;
-
 use ed25519_dalek::SigningKey;
 use energy::{Balance, HomeId, Interval, NodeId, Price, Reading, WattHours};
 use market::{Metered, Side};
@@ -15,8 +13,12 @@ use crate::codec::{
     CodecError, Decode, Encode, Reader, decode_list, decode_text, encode_list, encode_text, record,
 };
 use crate::crypto::{Hash32, PublicKey, Salt, Signature};
+use crate::delegation::TermKeys;
+use crate::election::Ballot;
+use crate::evidence::Evidence;
 use crate::genesis::INTERVAL_ENERGY_MAX;
 use crate::meter::{MeterExchange, MeterRegistration};
+pub use crate::signed::{SignatureError, SignedEntry, VerifiedEntry};
 
 /// The longest signed entry, in bytes.
 pub const ENTRY_BYTES_MAX: usize = 4096;
@@ -77,6 +79,9 @@ pub enum Stream {
     Orders = 1,
     /// All else.
     Rest = 2,
+    /// Votes, candidacies and evidence about delegates: a node says these by itself, and must not use up the numbers of what
+    /// its member has signed and others are still to countersign.
+    Delegates = 3,
 }
 
 impl Encode for Stream {
@@ -91,6 +96,7 @@ impl Decode for Stream {
             0 => Ok(Self::Readings),
             1 => Ok(Self::Orders),
             2 => Ok(Self::Rest),
+            3 => Ok(Self::Delegates),
             _ => Err(CodecError::Invalid { what: "stream" }),
         }
     }
@@ -410,6 +416,25 @@ pub enum Body {
         /// The first interval in which it is none.
         from: Interval,
     },
+    /// Who should be delegates, in a member's eyes. Signed by the member.
+    Vote {
+        /// Whose.
+        home: HomeId,
+        /// Whom it approves or follows.
+        ballot: Ballot,
+    },
+    /// A member stands for the coming term, or for none until it says otherwise. Signed by the member and, where it stands, by
+    /// both new keys.
+    Candidacy {
+        /// Whose.
+        home: HomeId,
+        /// The coming term.
+        term: u32,
+        /// Its keys for that term; `None`: it does not stand.
+        keys: Option<TermKeys>,
+    },
+    /// Proof that a delegate contradicted itself. Signed by any member.
+    Misbehaviour(Evidence),
 }
 
 /// A forward order for one interval.
@@ -469,6 +494,9 @@ impl Body {
             Self::OperatorReading { .. } => "operator-reading",
             Self::ParticipationChange { .. } => "participation-change",
             Self::Departure { .. } => "departure",
+            Self::Vote { .. } => "ballot",
+            Self::Candidacy { .. } => "candidacy",
+            Self::Misbehaviour(_) => "misbehaviour",
         }
     }
 
@@ -490,6 +518,7 @@ impl Body {
         match self {
             Self::Reading { .. } | Self::OperatorReading { .. } => Stream::Readings,
             Self::Order(_) | Self::Cancel { .. } => Stream::Orders,
+            Self::Vote { .. } | Self::Candidacy { .. } | Self::Misbehaviour(_) => Stream::Delegates,
             _ => Stream::Rest,
         }
     }
@@ -504,6 +533,8 @@ impl Body {
                 | Self::BankBalance { .. }
                 | Self::NetworkFees { .. }
                 | Self::Envelope { .. }
+                | Self::Candidacy { .. }
+                | Self::Misbehaviour(_)
         )
     }
 
@@ -523,6 +554,8 @@ impl Body {
             | Self::OperatorReading { home, .. }
             | Self::ParticipationChange { home, .. }
             | Self::Departure { home, .. }
+            | Self::Vote { home, .. }
+            | Self::Candidacy { home, .. }
             | Self::Cancel { home, .. } => Some(home),
             Self::Admission(admission) => Some(&admission.home),
             Self::Order(order) => Some(&order.home),
@@ -531,7 +564,8 @@ impl Body {
             | Self::BankBalance { .. }
             | Self::AssuranceStatement(_)
             | Self::NetworkFees { .. }
-            | Self::Envelope { .. } => None,
+            | Self::Envelope { .. }
+            | Self::Misbehaviour(_) => None,
         }
     }
 
@@ -558,6 +592,9 @@ impl Body {
             Self::OperatorReading { .. } => 19,
             Self::ParticipationChange { .. } => 20,
             Self::Departure { .. } => 21,
+            Self::Vote { .. } => 22,
+            Self::Candidacy { .. } => 23,
+            Self::Misbehaviour(_) => 24,
         }
     }
 }
@@ -624,6 +661,16 @@ impl Encode for Body {
                 home.encode(out);
                 from.encode(out);
             }
+            Self::Vote { home, ballot } => {
+                home.encode(out);
+                ballot.encode(out);
+            }
+            Self::Candidacy { home, term, keys } => {
+                home.encode(out);
+                term.encode(out);
+                keys.encode(out);
+            }
+            Self::Misbehaviour(evidence) => evidence.encode(out),
         }
     }
 }
@@ -701,6 +748,13 @@ impl Decode for Body {
                 participation: Decode::decode(r)?,
             },
             21 => Self::Departure { home: Decode::decode(r)?, from: Decode::decode(r)? },
+            22 => Self::Vote { home: Decode::decode(r)?, ballot: Decode::decode(r)? },
+            23 => Self::Candidacy {
+                home: Decode::decode(r)?,
+                term: Decode::decode(r)?,
+                keys: Decode::decode(r)?,
+            },
+            24 => Self::Misbehaviour(Decode::decode(r)?),
             _ => return Err(CodecError::Invalid { what: "entry kind" }),
         })
     }
@@ -733,168 +787,5 @@ impl Entry {
     pub fn sign(self, chain: &Chain, key: &SigningKey) -> SignedEntry {
         let signature = Signature::sign(key, &self.signing_bytes(chain));
         SignedEntry { signatures: vec![(self.signer, signature)], entry: self }
-    }
-}
-
-/// An entry with signatures that nobody has checked yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SignedEntry {
-    entry: Entry,
-    /// The author's first, then countersignatures over the same bytes in ascending key order.
-    signatures: Vec<(PublicKey, Signature)>,
-}
-
-impl SignedEntry {
-    /// The claim, unchecked.
-    #[must_use]
-    pub const fn unchecked(&self) -> &Entry {
-        &self.entry
-    }
-
-    /// What nobody has signed yet.
-    #[must_use]
-    pub const fn unsigned(entry: Entry) -> Self {
-        Self { entry, signatures: Vec::new() }
-    }
-
-    /// Adds a signature: the author's own or another's, in whatever order they come.
-    #[must_use]
-    pub fn countersign(mut self, chain: &Chain, key: &SigningKey) -> Self {
-        let bytes = self.entry.signing_bytes(chain);
-        self.signatures.push((PublicKey::of(key), Signature::sign(key, &bytes)));
-        self.signatures.sort_unstable_by_key(|(key, _)| (*key != self.entry.signer, *key));
-        self
-    }
-
-    /// Checks every signature.
-    ///
-    /// # Errors
-    /// [`SignatureError`]: wrong chain, forged, the author missing, a signature twice, too long, or with a field that
-    /// nobody else could decode.
-    pub fn verify(self, chain: &Chain) -> Result<VerifiedEntry, SignatureError> {
-        let bytes = self.to_bytes();
-        if bytes.len() > ENTRY_BYTES_MAX {
-            return Err(SignatureError::TooLong { bytes: bytes.len() });
-        }
-        let Some(((author, _), counter)) = self.signatures.split_first() else {
-            return Err(SignatureError::NoAuthor);
-        };
-        if *author != self.entry.signer {
-            return Err(SignatureError::NoAuthor);
-        }
-        let ascending = counter.is_sorted_by(|(left, _), (right, _)| left < right);
-        if !ascending || counter.iter().any(|(key, _)| key == author) {
-            return Err(SignatureError::Disordered);
-        }
-        // An entry built here, not decoded, may break a limit of the format. Signed and proposed, no other node could read
-        // the block it stands in.
-        if Self::from_bytes(&bytes).as_ref() != Ok(&self) {
-            return Err(SignatureError::NotCanonical);
-        }
-        let message = self.entry.signing_bytes(chain);
-        for (key, signature) in &self.signatures {
-            if !key.verifies(&message, signature) {
-                return Err(SignatureError::Forged { key: *key });
-            }
-        }
-        let id = EntryId(Hash32::of(&[b"commonwatt/entry/v1", &bytes]));
-        Ok(VerifiedEntry { inner: Arc::new(Inner { id, signed: self, bytes }) })
-    }
-}
-
-impl Encode for SignedEntry {
-    fn encode(&self, out: &mut Vec<u8>) {
-        self.entry.encode(out);
-        encode_list(&self.signatures, out);
-    }
-}
-
-impl Decode for SignedEntry {
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
-        Ok(Self {
-            entry: Decode::decode(reader)?,
-            signatures: decode_list(reader, "signatures", SIGNATURES_MAX)?,
-        })
-    }
-
-    fn from_bytes(bytes: &[u8]) -> Result<Self, CodecError> {
-        if bytes.len() > ENTRY_BYTES_MAX {
-            return Err(CodecError::TooLong { what: "entry", max: ENTRY_BYTES_MAX });
-        }
-        let mut reader = Reader::new(bytes);
-        let entry = Self::decode(&mut reader)?;
-        reader.finish()?;
-        Ok(entry)
-    }
-}
-
-/// Why an entry's signatures do not hold.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SignatureError {
-    /// A signature does not fit these bytes, this chain and this key.
-    #[error("the signature of key {key} is forged, or made for another chain or content")]
-    Forged {
-        /// The key that did not sign this.
-        key: PublicKey,
-    },
-    /// The first signature must be the author's.
-    #[error("the entry is not signed by its author")]
-    NoAuthor,
-    /// Countersignatures stand in ascending key order, each once.
-    #[error("the countersignatures are not in ascending order or repeat a key")]
-    Disordered,
-    /// A field is beyond a limit of the format: a text too long, too many points or signatures.
-    #[error("a field of the entry is outside the limits of its format; nobody else could decode it")]
-    NotCanonical,
-    /// Over the size limit.
-    #[error("the entry has {bytes} bytes; the limit is {ENTRY_BYTES_MAX}")]
-    TooLong {
-        /// Its size.
-        bytes: usize,
-    },
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct Inner {
-    id: EntryId,
-    signed: SignedEntry,
-    bytes: Vec<u8>,
-}
-
-/// An entry whose every signature was checked, once; cheap to clone and pass on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VerifiedEntry {
-    inner: Arc<Inner>,
-}
-
-impl VerifiedEntry {
-    /// Its name.
-    #[must_use]
-    pub fn id(&self) -> EntryId {
-        self.inner.id
-    }
-
-    /// What was signed.
-    #[must_use]
-    pub fn entry(&self) -> &Entry {
-        &self.inner.signed.entry
-    }
-
-    /// Its canonical bytes with signatures: what travels, what is stored, and the content of its leaf.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        &self.inner.bytes
-    }
-
-    /// True if `key` signed it, as author or countersigner.
-    #[must_use]
-    pub fn is_signed_by(&self, key: &PublicKey) -> bool {
-        self.inner.signed.signatures.iter().any(|(signer, _)| signer == key)
-    }
-
-    /// How many of `keys` signed it.
-    #[must_use]
-    pub fn count_signers<'k>(&self, keys: impl IntoIterator<Item = &'k PublicKey>) -> usize {
-        keys.into_iter().filter(|key| self.is_signed_by(key)).count()
     }
 }

@@ -3,10 +3,11 @@
 use energy::{Balance, HomeId, Interval, Money, NodeId, Price, Quality, QuantityError, Timestamp, WattHours};
 use market::{MarketError, NetworkError};
 
-use crate::block::BlockId;
+use crate::block::{BlockId, CertificateError};
 use crate::codec::CodecError;
 use crate::crypto::{Hash32, PublicKey};
 use crate::entry::Stream;
+use crate::evidence::EvidenceError;
 
 /// Why an entry cannot stand on the ledger, now or ever.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -370,6 +371,29 @@ pub enum EntryError {
     /// The market could not compute.
     #[error("the market refused: {0}")]
     Market(#[from] MarketError),
+    /// Candidates stand for the next term and no other.
+    #[error(
+        "the candidacy is for term {term}, but the next election is for term {coming}; stand for that one"
+    )]
+    OtherTerm {
+        /// In the candidacy.
+        term: u32,
+        /// The one to come.
+        coming: u32,
+    },
+    /// A delegate of its owner contradicted itself.
+    #[error(
+        "home {home} is barred from being a delegate until {until}: one of its owner's contradicted itself"
+    )]
+    Barred {
+        /// The home named.
+        home: HomeId,
+        /// Until then.
+        until: Timestamp,
+    },
+    /// Evidence that proves nothing that counts.
+    #[error("the evidence is refused: {0}")]
+    Evidence(#[from] EvidenceError),
     /// Limits or fees that the network cannot have.
     #[error("the network refused: {0}")]
     Network(#[from] NetworkError),
@@ -396,6 +420,9 @@ pub enum BlockError {
         /// What does not fit.
         what: &'static str,
     },
+    /// What it gives as the certificate of its parent is none.
+    #[error("the certificate of the block before does not hold: {0}")]
+    LastCommit(#[from] CertificateError),
     /// Beyond the block limits.
     #[error("the block is over the limit of entries or bytes")]
     TooLarge,

@@ -8,6 +8,7 @@ use market::{Division, Losses, Network, NetworkError, NodeSpec, Sharing, Supplie
 use crate::block::{Delegate, DelegateSet};
 use crate::codec::{Encode, encode_list, encode_text, record};
 use crate::crypto::{Hash32, PublicKey};
+use crate::delegation::{EPOCH_HEIGHTS, EPOCH_MS};
 use crate::entry::{Admission, Chain, Participation, TEXT_MAX, TariffPoint};
 use crate::fees::is_dear;
 use crate::meter::MeterRegistration;
@@ -51,9 +52,12 @@ pub struct DemoClock {
     /// How many intervals lie between two statements of assurance about a meter, at least: 1 to a market day. On every
     /// other chain it is a market day.
     pub assurance_every: u32,
+    /// How many intervals an epoch lasts, at least, and how many blocks: 1 to the intervals of a market day. On every other
+    /// chain it is a market day and 96 blocks.
+    pub epoch_every: u32,
 }
 
-record!(DemoClock { origin, wall_origin, speed, assurance_every });
+record!(DemoClock { origin, wall_origin, speed, assurance_every, epoch_every });
 
 /// Bounds outside which a tariff or deposit needs a second signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,6 +197,23 @@ impl Encode for ReadingSource {
     }
 }
 
+/// What a member's vote for delegates counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Stake {
+    /// One share for each home.
+    #[default]
+    Membership = 0,
+    /// One share for the home, and up to four more by what it metered in 90 days: 1 + min(4, ⌊log₂(1 + kWh / 50)⌋).
+    Certified = 1,
+}
+
+impl Encode for Stake {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(*self as u8);
+    }
+}
+
 /// The share of an edge's rating that forward trading may use in one interval where the operator published no envelope, in
 /// thousandths, if genesis does not say.
 pub const ENVELOPE_PERMILLE: u32 = 500;
@@ -297,6 +318,8 @@ pub struct Genesis {
     pub members: Vec<GenesisMember>,
     /// The first delegates.
     pub delegates: Vec<Delegate>,
+    /// What a vote for the later ones counts.
+    pub stake: Stake,
 }
 
 impl Genesis {
@@ -356,6 +379,9 @@ impl Genesis {
         }
         if self.clock.is_some_and(|clock| !(1..=self.mtu.per_day()).contains(&clock.assurance_every)) {
             return fault("clock.assurance_every must lie between 1 and the intervals of a day");
+        }
+        if self.clock.is_some_and(|clock| !(1..=self.mtu.per_day()).contains(&clock.epoch_every)) {
+            return fault("clock.epoch_every must lie between 1 and the intervals of a day");
         }
         Ok(())
     }
@@ -476,10 +502,22 @@ impl Genesis {
         DelegateSet::new(0, self.delegates.clone()).ok_or(GenesisError::Delegates)
     }
 
+    /// How long an epoch lasts at least, in ms of market time.
+    #[must_use]
+    pub fn epoch_ms(&self) -> u64 {
+        self.clock.map_or(EPOCH_MS, |clock| self.mtu.ms().saturating_mul(u64::from(clock.epoch_every)))
+    }
+
+    /// How many blocks it has at least.
+    #[must_use]
+    pub fn epoch_heights(&self) -> u64 {
+        self.clock.map_or(EPOCH_HEIGHTS, |clock| u64::from(clock.epoch_every).min(EPOCH_HEIGHTS))
+    }
+
     /// The chain this genesis founds.
     #[must_use]
     pub fn chain(&self) -> Chain {
-        Chain { id: Hash32::of(&[b"commonwatt/genesis/v1", &self.to_bytes()]), recovery: 0 }
+        Chain { id: Hash32::of(&[b"commonwatt/genesis/v2", &self.to_bytes()]), recovery: 0 }
     }
 }
 
@@ -502,6 +540,7 @@ impl Encode for Genesis {
         self.root_meter.encode(out);
         encode_list(&self.members, out);
         encode_list(&self.delegates, out);
+        self.stake.encode(out);
     }
 }
 

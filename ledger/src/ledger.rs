@@ -5,11 +5,12 @@ use std::sync::Arc;
 use energy::{Balance, HomeId, Interval, Money, NodeId, Price, Timestamp};
 use market::{Account, CHANGES_MAX, Network, Position};
 
-use crate::apply::{Step, gate_of};
+use crate::apply::{Closing, Step, gate_of};
 use crate::assurance::{Assurance, AssuranceStatement, MeterAssurance};
-use crate::block::{Block, BlockId, DelegateSet, Header, RULE_VERSION};
+use crate::block::{Block, BlockId, Certificate, DelegateSet, Header, RULE_VERSION};
 use crate::codec::{Decode, Encode, Reader};
 use crate::crypto::Hash32;
+use crate::delegation::Delegation;
 use crate::entry::{
     Chain, ConnectionSize, Entry, EntryId, EnvelopePoint, Stream, TariffPoint, VerifiedEntry,
 };
@@ -74,9 +75,9 @@ impl Ledger {
     pub fn genesis(genesis: &Genesis) -> Result<Self, GenesisError> {
         let network = genesis.validate()?;
         let chain = genesis.chain();
-        let delegates = Arc::new(genesis.delegate_set()?);
+        let founders = genesis.delegate_set()?;
         let first = Interval::containing(genesis.start, genesis.mtu);
-        let rules = rules_of(genesis, network);
+        let rules = rules_of(genesis, network, chain);
         let mut step = Step::new(State {
             time: genesis.start,
             grace_until: Timestamp::EPOCH,
@@ -84,7 +85,7 @@ impl Ledger {
             // The gate of the first interval lies before the chain's start.
             next_gate: first.next().index(),
             next_provisional: first.index(),
-            delegates,
+            delegation: Delegation::new(founders, genesis.start),
             bank: None,
             root_meter: RootState {
                 registered: genesis.root_meter.as_ref().map(RootMeter::registration),
@@ -119,6 +120,7 @@ impl Ledger {
             let mut founder = Member::new(admission, first.index(), salt);
             founder.participation.set(first.index(), member.participation, first.index());
             step.state.members.insert(home.clone(), founder);
+            step.state.delegation.found_stake(&home);
             step.credit_deposit(&Account::Home(home.clone()), member.deposit.as_money()).map_err(|_| {
                 GenesisError::Member { home, what: "has a deposit beyond what accounts can hold" }
             })?;
@@ -136,9 +138,9 @@ impl Ledger {
     pub fn restore(genesis: &Genesis, snapshot: &[u8]) -> Result<Self, SnapshotError> {
         let network = genesis.validate()?;
         let expected = genesis.chain();
-        let rules = rules_of(genesis, network);
         let mut reader = Reader::new(snapshot);
         let chain = Chain::decode(&mut reader)?;
+        let rules = rules_of(genesis, network, chain);
         if chain.id != expected.id {
             return Err(SnapshotError::OtherChain { found: chain.id, expected: expected.id });
         }
@@ -217,7 +219,19 @@ impl Ledger {
     /// The delegates that decide the next block.
     #[must_use]
     pub fn delegates(&self) -> &DelegateSet {
-        &self.state.delegates
+        &self.state.delegation.delegates
+    }
+
+    /// The delegates that decide the block after the next one.
+    #[must_use]
+    pub fn next_delegates(&self) -> &DelegateSet {
+        &self.state.delegation.next
+    }
+
+    /// The delegates that decided the last block.
+    #[must_use]
+    pub fn last_delegates(&self) -> &DelegateSet {
+        &self.state.delegation.last
     }
 
     /// The network with the fees of genesis.
@@ -404,6 +418,7 @@ impl Ledger {
                 Stream::Readings => numbers.readings,
                 Stream::Orders => numbers.orders,
                 Stream::Rest => numbers.rest,
+                Stream::Delegates => numbers.delegates,
             };
             entry.number <= last
         })
@@ -417,6 +432,7 @@ impl Ledger {
             Stream::Readings => numbers.readings,
             Stream::Orders => numbers.orders,
             Stream::Rest => numbers.rest,
+            Stream::Delegates => numbers.delegates,
         }
     }
 
@@ -466,14 +482,29 @@ impl Ledger {
         self.state.check_invariants()
     }
 
-    /// Makes the next block from what is valid among `entries`, in their order.
+    /// Makes the next block from what is valid among `entries`, in their order, without a certificate of the last one: for
+    /// chains that one process carries on alone.
     ///
     /// # Errors
     /// [`BlockError`] if what is due cannot be settled, or `time` is not after the head's.
     pub fn propose(&self, time: Timestamp, entries: &[VerifiedEntry]) -> Result<Proposed, BlockError> {
+        self.propose_after(None, time, entries)
+    }
+
+    /// Makes the next block from what is valid among `entries`, in their order; `last_commit` is why the last one is final.
+    ///
+    /// # Errors
+    /// [`BlockError`] if what is due cannot be settled, `time` is not after the head's, or the certificate does not hold.
+    pub fn propose_after(
+        &self,
+        last_commit: Option<&Certificate>,
+        time: Timestamp,
+        entries: &[VerifiedEntry],
+    ) -> Result<Proposed, BlockError> {
         self.follows(time)?;
+        self.is_certified(last_commit)?;
         let mut step = Step::new(self.state.clone());
-        let (mut taken, mut refused, mut filled) = (Vec::new(), Vec::new(), Filled::EMPTY);
+        let (mut taken, mut refused, mut filled) = (Vec::new(), Vec::new(), Filled::beside(last_commit));
         for entry in entries {
             let Some(with) = filled.with(entry) else { break };
             match apply_whole(&mut step, entry, time) {
@@ -484,8 +515,8 @@ impl Ledger {
                 Err(error) => refused.push((entry.id(), error)),
             }
         }
-        let finished = self.finish(step, time, &taken)?;
-        let executed = finished.into_executed(self, taken);
+        let finished = self.finish(step, time, last_commit, &taken)?;
+        let executed = finished.into_executed(self, last_commit.cloned(), taken);
         Ok(Proposed { executed, refused })
     }
 
@@ -509,14 +540,16 @@ impl Ledger {
             return fault("its parent is another block");
         }
         self.follows(header.time)?;
-        Filled::of(&block.entries).ok_or(BlockError::TooLarge)?;
+        let last_commit = block.last_commit.as_ref();
+        self.is_certified(last_commit)?;
+        Filled::of(last_commit, &block.entries).ok_or(BlockError::TooLarge)?;
         let mut step = Step::new(self.state.clone());
         for (position, entry) in block.entries.iter().enumerate() {
             step.apply(entry, header.time).map_err(|error| BlockError::Entry { position, error })?;
         }
-        let finished = self.finish(step, header.time, &block.entries)?;
+        let finished = self.finish(step, header.time, last_commit, &block.entries)?;
         compare(header, &finished.header)?;
-        Ok(finished.into_executed(self, block.entries.clone()))
+        Ok(finished.into_executed(self, block.last_commit.clone(), block.entries.clone()))
     }
 
     fn follows(&self, time: Timestamp) -> Result<(), BlockError> {
@@ -528,20 +561,31 @@ impl Ledger {
         }
     }
 
+    /// A certificate of the last block, by the delegates who decided it; the first block has none to give.
+    fn is_certified(&self, last_commit: Option<&Certificate>) -> Result<(), BlockError> {
+        let Some(certificate) = last_commit else { return Ok(()) };
+        if self.height == 0 || (certificate.height, certificate.block) != (self.height, self.head) {
+            let height = self.height.saturating_add(1);
+            return Err(BlockError::DoesNotFollow { height, what: "its certificate is not of its parent" });
+        }
+        Ok(certificate.verify(&self.chain, self.last_delegates())?)
+    }
+
     /// Does what is due and computes every commitment.
     fn finish(
         &self,
         mut step: Step,
         time: Timestamp,
+        last_commit: Option<&Certificate>,
         entries: &[VerifiedEntry],
     ) -> Result<Finished, BlockError> {
         let outcomes_of_entries = step.outcomes.len();
         step.advance(time).map_err(BlockError::Settlement)?;
+        step.close(&Closing { chain: &self.chain, parent: self.head, time, last_commit });
         step.check_invariants()?;
         let leaves = leaves_of(entries, &step.outcomes);
         let mut tree = self.tree.clone();
         leaves.iter().for_each(|leaf| tree.push(leaf.hash));
-        let delegates = self.state.delegates.hash();
         let header = Header {
             chain: self.chain,
             rule_version: RULE_VERSION,
@@ -551,8 +595,9 @@ impl Ledger {
             tree_size: tree.size(),
             tree_root: tree.root(),
             state_root: step.state.root(),
-            delegates,
-            next_delegates: step.state.delegates.hash(),
+            delegates: self.delegates().hash(),
+            next_delegates: self.next_delegates().hash(),
+            last_commit: last_commit.map_or(Hash32::ZERO, Certificate::hash),
         };
         Ok(Finished { step, tree, leaves, header, outcomes_of_entries })
     }
@@ -567,7 +612,12 @@ struct Finished {
 }
 
 impl Finished {
-    fn into_executed(self, before: &Ledger, entries: Vec<VerifiedEntry>) -> Executed {
+    fn into_executed(
+        self,
+        before: &Ledger,
+        last_commit: Option<Certificate>,
+        entries: Vec<VerifiedEntry>,
+    ) -> Executed {
         let Self { step, tree, leaves, header, outcomes_of_entries } = self;
         let ledger = Ledger {
             chain: before.chain,
@@ -578,7 +628,7 @@ impl Finished {
             state: step.state,
         };
         Executed {
-            block: Block { header, entries },
+            block: Block { header, last_commit, entries },
             ledger,
             leaves,
             outcomes: step.outcomes,
@@ -616,6 +666,7 @@ fn compare(found: &Header, expected: &Header) -> Result<(), BlockError> {
         ("the tree size", size(found), size(expected)),
         ("the tree root", found.tree_root, expected.tree_root),
         ("the state root", found.state_root, expected.state_root),
+        ("the certificate of the block before", found.last_commit, expected.last_commit),
     ] {
         if found != expected {
             return Err(BlockError::Differs { what, found, expected });
@@ -624,9 +675,9 @@ fn compare(found: &Header, expected: &Header) -> Result<(), BlockError> {
     Ok(())
 }
 
-fn rules_of(genesis: &Genesis, network: Network) -> Arc<Rules> {
+fn rules_of(genesis: &Genesis, network: Network, chain: Chain) -> Arc<Rules> {
     let fee_max = fee_max(&network);
-    Arc::new(Rules { genesis: genesis.clone(), network: Arc::new(network), fee_max })
+    Arc::new(Rules { chain, genesis: genesis.clone(), network: Arc::new(network), fee_max })
 }
 
 fn first_salt(chain: &Chain, home: &HomeId) -> crate::crypto::Salt {

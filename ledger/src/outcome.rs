@@ -6,6 +6,7 @@ use market::{Account, HomeMatch, Metered, Position, PostingKind};
 use crate::codec::{CodecError, Decode, Encode, Reader, record};
 use crate::crypto::{Hash32, Salt};
 use crate::entry::TariffPoint;
+use crate::seats::{ElectionOutcome, SeatOutcome};
 use crate::trade::{BreachOutcome, GateOutcome, OrderOutcome};
 use crate::tree::leaf_hash;
 
@@ -106,6 +107,10 @@ pub enum Outcome {
     Order(OrderOutcome),
     /// A connection beyond its cap.
     Breach(BreachOutcome),
+    /// An election of delegates.
+    Election(ElectionOutcome),
+    /// A delegate that lost its seat between two elections, or should have.
+    Seat(SeatOutcome),
 }
 
 impl Outcome {
@@ -118,6 +123,8 @@ impl Outcome {
             Self::Gate(gate) => gate.salt,
             Self::Order(order) => order.salt,
             Self::Breach(breach) => breach.salt,
+            // Never sealed.
+            Self::Election(_) | Self::Seat(_) => Salt([0; 16]),
         }
     }
 
@@ -128,6 +135,7 @@ impl Outcome {
             Self::Home(_) | Self::Order(_) | Self::Breach(_) => true,
             Self::Interval(interval) => !interval.public,
             Self::Gate(gate) => !gate.public,
+            Self::Election(_) | Self::Seat(_) => false,
         }
     }
 }
@@ -180,6 +188,14 @@ impl Encode for Outcome {
                 out.push(5);
                 breach.encode(out);
             }
+            Self::Election(election) => {
+                out.push(6);
+                election.encode(out);
+            }
+            Self::Seat(seat) => {
+                out.push(7);
+                seat.encode(out);
+            }
         }
     }
 }
@@ -227,6 +243,8 @@ impl Decode for Outcome {
             3 => Decode::decode(r).map(Self::Gate),
             4 => Decode::decode(r).map(Self::Order),
             5 => Decode::decode(r).map(Self::Breach),
+            6 => Decode::decode(r).map(Self::Election),
+            7 => Decode::decode(r).map(Self::Seat),
             _ => Err(invalid("outcome")),
         }
     }

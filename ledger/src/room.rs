@@ -4,7 +4,8 @@
 //! settles late once the block settles as much late as it may. So nobody can hold against it that an entry is missing which
 //! it had to leave out ([`Executed::lacked_room_for`]).
 
-use crate::block::{BLOCK_BYTES_MAX, BLOCK_ENTRIES_MAX};
+use crate::block::{BLOCK_BYTES_MAX, BLOCK_ENTRIES_MAX, Certificate};
+use crate::codec::Encode;
 use crate::entry::{Body, ENTRY_BYTES_MAX, Entry, VerifiedEntry};
 use crate::ledger::Executed;
 use crate::settle::OUTCOMES_MAX;
@@ -22,8 +23,11 @@ pub(crate) struct Filled {
 }
 
 impl Filled {
-    /// A block without entries.
-    pub const EMPTY: Self = Self { entries: 0, bytes: HEADER_ROOM };
+    /// A block without entries, which carries this certificate of its parent.
+    pub fn beside(last_commit: Option<&Certificate>) -> Self {
+        let certificate = last_commit.map_or(0, |certificate| certificate.to_bytes().len());
+        Self { entries: 0, bytes: HEADER_ROOM.saturating_add(certificate) }
+    }
 
     /// With one more entry of so many bytes; `None` where that is too much for a block.
     fn and(self, bytes: usize) -> Option<Self> {
@@ -37,9 +41,9 @@ impl Filled {
         self.and(entry.bytes().len())
     }
 
-    /// What these entries fill; `None` if it is too much for a block.
-    pub fn of(entries: &[VerifiedEntry]) -> Option<Self> {
-        entries.iter().try_fold(Self::EMPTY, Self::with)
+    /// What these entries fill beside the certificate; `None` if it is too much for a block.
+    pub fn of(last_commit: Option<&Certificate>, entries: &[VerifiedEntry]) -> Option<Self> {
+        entries.iter().try_fold(Self::beside(last_commit), Self::with)
     }
 
     /// True if some entry would not have fitted any more.
@@ -62,7 +66,7 @@ impl Executed {
     /// of a block: its bytes, its entries, and what settles late in it.
     #[must_use]
     pub fn lacked_room_for(&self, entry: &VerifiedEntry) -> bool {
-        Filled::of(&self.block.entries).is_none_or(Filled::may_be_full)
+        Filled::of(self.block.last_commit.as_ref(), &self.block.entries).is_none_or(Filled::may_be_full)
             || waits_after(self.outcomes_of_entries, entry.entry())
     }
 }

@@ -8,12 +8,12 @@ use energy::{
 use market::{Account, Metered, Network, NodeIndex, Position, Side};
 
 use crate::assurance::Assurance;
-use crate::block::DelegateSet;
 use crate::codec::{CodecError, Decode, Encode, Reader, decode_list, encode_list, record};
 use crate::crypto::{Hash32, PublicKey, Salt};
+use crate::delegation::Delegation;
 use crate::entry::{
-    Admission, ConnectionSize, EntryId, EnvelopePoint, FeePoint, OwnContract, Participation, StandingLimits,
-    TariffPoint,
+    Admission, Chain, ConnectionSize, EntryId, EnvelopePoint, FeePoint, OwnContract, Participation,
+    StandingLimits, TariffPoint,
 };
 use crate::gaps::Gaps;
 use crate::genesis::Genesis;
@@ -28,6 +28,7 @@ pub const OPEN_ORDERS_MAX: usize = 4;
 /// What never changes after genesis; not part of the state's bytes, but named by the chain id.
 #[derive(Debug)]
 pub(crate) struct Rules {
+    pub chain: Chain,
     pub genesis: Genesis,
     /// With the fees of genesis; [`State::network_at`] has those of an interval.
     pub network: Arc<Network>,
@@ -273,12 +274,13 @@ pub(crate) struct Numbers {
     pub readings: u64,
     pub orders: u64,
     pub rest: u64,
+    pub delegates: u64,
     /// Hours since the epoch, and the orders and other entries signed in that hour.
     pub hour: u64,
     pub in_hour: u32,
 }
 
-record!(Numbers { readings, orders, rest, hour, in_hour });
+record!(Numbers { readings, orders, rest, delegates, hour, in_hour });
 
 /// An order that waits for its gate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -383,7 +385,7 @@ pub(crate) struct State {
     pub next_gate: u64,
     /// Index of the first interval without a provisional result; moves only where the metering operator's readings settle.
     pub next_provisional: u64,
-    pub delegates: Arc<DelegateSet>,
+    pub delegation: Delegation,
     /// What treasurer and auditor last said stands at the bank.
     pub bank: Option<Balance>,
     pub root_meter: RootState,
@@ -445,8 +447,10 @@ impl State {
             self.caps.digest(),
             self.assurance.digest(),
         ];
+        let digests = digests.into_iter().chain(self.delegation.digests());
+        let digests: Vec<Hash32> = digests.collect();
         let parts: Vec<&[u8]> = digests.iter().map(|digest| digest.0.as_slice()).collect();
-        Hash32::of(&[b"commonwatt/state/v3", &parts.concat()])
+        Hash32::of(&[b"commonwatt/state/v4", &parts.concat()])
     }
 
     fn encode_small(&self, out: &mut Vec<u8>) {
@@ -455,7 +459,6 @@ impl State {
         self.next_to_settle.encode(out);
         self.next_gate.encode(out);
         self.next_provisional.encode(out);
-        self.delegates.encode(out);
         self.bank.encode(out);
         self.root_meter.encode(out);
     }
@@ -481,6 +484,7 @@ impl State {
         self.envelopes.encode(out);
         self.caps.encode(out);
         self.assurance.encode(out);
+        self.delegation.encode(out);
     }
 
     pub fn decode(rules: Arc<Rules>, r: &mut Reader<'_>) -> Result<Self, CodecError> {
@@ -491,7 +495,6 @@ impl State {
             next_to_settle: Decode::decode(r)?,
             next_gate: Decode::decode(r)?,
             next_provisional: Decode::decode(r)?,
-            delegates: Arc::new(Decode::decode(r)?),
             bank: Decode::decode(r)?,
             root_meter: Decode::decode(r)?,
             members: Decode::decode(r)?,
@@ -513,6 +516,7 @@ impl State {
             envelopes: Decode::decode(r)?,
             caps: Decode::decode(r)?,
             assurance: Decode::decode(r)?,
+            delegation: Delegation::decode(r)?,
         })
     }
 

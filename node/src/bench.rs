@@ -320,6 +320,7 @@ fn genesis(authors: &[SigningKey], delegates: &[Identity], first: Interval) -> a
             wall_origin: first.start(),
             speed: 1,
             assurance_every: Mtu::Min15.per_day(),
+            epoch_every: Mtu::Min15.per_day(),
         }),
         due_after_ms: Mtu::Min15.ms(),
         forward: Forward::Auction,
@@ -349,6 +350,7 @@ fn genesis(authors: &[SigningKey], delegates: &[Identity], first: Interval) -> a
         root_meter: None,
         members,
         delegates: seats.collect::<anyhow::Result<Vec<_>>>()?,
+        stake: ledger::Stake::Membership,
     };
     genesis.validate()?;
     Ok(genesis)

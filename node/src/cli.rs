@@ -424,6 +424,15 @@ Examples:
 
 Exit code 0 if everything holds, 4 if something does not; the block and what is wrong with it are named.")]
     Verify(VerifyArgs),
+    /// Shows who decides blocks, who stands by and who stands for the coming term.
+    #[command(
+        after_help = "Example:\n  commonwatt ledger delegates --config /var/lib/commonwatt/commonwatt.toml"
+    )]
+    Delegates(commands::delegates::DelegatesArgs),
+    /// Says who should be delegates.
+    Vote(commands::delegates::VoteArgs),
+    /// Says whether this home stands as a delegate.
+    Candidate(commands::delegates::CandidateArgs),
 }
 
 /// Which ledger to verify.

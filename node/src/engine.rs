@@ -4,7 +4,7 @@
 //! It is a plain thread and not a task because it waits for the disk: a record is durable before the message that it
 //! backs leaves, a block is durable before anything of the next height. Everything else talks to it by one bounded queue.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use api::{BlockRow, Event, IntervalRow, Time};
 use consensus::message::{Message, SYNC_BLOCKS_MAX};
-use consensus::{Commit, Effect, Input, NUMBER_ON_LEDGER, Now, Origin, Replica, Timer};
+use consensus::{Commit, Effect, Evidence, Input, NUMBER_ON_LEDGER, Now, Origin, Replica, Timer};
 use energy::{HomeId, Timestamp, midpoint_floor};
 use ledger::{Block, Body, EntryId, IntervalOutcome, Ledger, MeterRegistration, Outcome, PublicKey};
 use market::Account;
@@ -23,9 +23,10 @@ use crate::clock::Clock;
 use crate::http::{Live, Role, member_of};
 use crate::metering::{Fate, OnLedger, registered};
 use crate::network::{DIRECT_BYTES_MAX, NetworkHandle, Topic};
-use crate::store::StoreError;
 use crate::store::ledger_db::LedgerDb;
 use crate::store::log_file::LogFile;
+use crate::store::{Durability, StoreError};
+use crate::terms::Terms;
 
 /// What waits for the engine at the most. Beyond it the network's task waits, whose own queues drop what is too much:
 /// consensus repeats what matters, and the journal keeps a home's own readings until they are final.
@@ -139,6 +140,8 @@ pub struct EngineParts {
     pub live: Arc<Live>,
     /// This home.
     pub home: HomeId,
+    /// Its keys for terms as a delegate.
+    pub terms: Terms,
     /// Where to tell the fate of entries, by the key that signed them.
     pub fates: Vec<(PublicKey, mpsc::Sender<Fate>)>,
     /// Where the monotonic wall clock counts from.
@@ -153,7 +156,20 @@ struct Engine {
     progress: watch::Sender<Progress>,
     /// For each of the keys in `fates`: index after the last interval read and final.
     read_until: Vec<u64>,
+    /// How durably blocks are stored.
+    durability: Durability,
+    /// Entries of its own about delegates, to be handed to the replica once it has said all it has to say.
+    own: Vec<Vec<u8>>,
     halted: bool,
+}
+
+/// How durably a home stores blocks: a follower may lose its last ones to a power cut, it fetches them again. A delegate may
+/// not, nor may one that is about to be.
+#[must_use]
+pub fn durability_of(ledger: &Ledger, home: &HomeId) -> Durability {
+    let sets = [ledger.delegates(), ledger.next_delegates()];
+    let seated = sets.iter().any(|set| set.of_home(home).is_some());
+    if seated { Durability::Full } else { Durability::Normal }
 }
 
 /// Starts the engine's thread.
@@ -168,7 +184,17 @@ pub fn spawn(
     let (progress, watching) = watch::channel(Progress::default());
     let name = format!("engine-{}", parts.home);
     let read_until = vec![0; parts.fates.len()];
-    let mut engine = Engine { parts, timers: BTreeMap::new(), members, progress, read_until, halted: false };
+    let durability = durability_of(parts.replica.ledger(), &parts.home);
+    let mut engine = Engine {
+        parts,
+        timers: BTreeMap::new(),
+        members,
+        progress,
+        read_until,
+        durability,
+        own: Vec::new(),
+        halted: false,
+    };
     let thread = std::thread::Builder::new().name(name).spawn(move || engine.run(&inbox))?;
     Ok((EngineHandle { commands }, watching, thread))
 }
@@ -186,6 +212,7 @@ impl Engine {
                 Err(RecvTimeoutError::Timeout) => {}
             }
             self.fire();
+            self.say_own();
         }
         if !self.halted {
             self.step(Input::Stop);
@@ -231,6 +258,15 @@ impl Engine {
         }
     }
 
+    /// Hands over what this node has to say of delegates by itself.
+    fn say_own(&mut self) {
+        for bytes in std::mem::take(&mut self.own) {
+            if !self.halted {
+                self.step(Input::Entry { bytes, origin: Origin::Own });
+            }
+        }
+    }
+
     fn now(&self) -> Now {
         let wall_ms = u64::try_from(self.parts.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         Now { market: self.parts.clock.market(), wall_ms }
@@ -266,7 +302,7 @@ impl Engine {
             Effect::Commit(commit) => self.commit(&commit)?,
             Effect::ServeBlocks { to, from_height, max_bytes } => self.serve(&to, from_height, max_bytes),
             Effect::Refused { entry, reason, origin } => self.refused(entry, &reason, &origin),
-            Effect::Evidence(evidence) => tracing::error!(?evidence, "a delegate contradicted itself"),
+            Effect::Evidence(evidence) => self.report(&evidence),
             Effect::Halt { reason } => self.halt(reason),
             Effect::Note { text } => tracing::info!(home = %self.parts.home, "{text}"),
         }
@@ -289,7 +325,43 @@ impl Engine {
         self.tell_fates(block, &commit.executed.ledger);
         self.tell_of_meter(block, &commit.executed.ledger);
         self.publish(commit);
+        self.take_part(&commit.executed.ledger, fresh)
+    }
+
+    /// What a home does about delegates after a block: it stores more durably where it becomes one, stands for the coming term,
+    /// and destroys the keys of past ones. A key that cannot be made or destroyed now is tried again after the next block.
+    fn take_part(&mut self, ledger: &Ledger, fresh: bool) -> Result<(), StoreError> {
+        let durability = durability_of(ledger, &self.parts.home);
+        if durability != self.durability {
+            self.parts.db.set_durability(durability)?;
+            self.durability = durability;
+        }
+        if !fresh {
+            return Ok(());
+        }
+        match self.parts.terms.after_block(ledger) {
+            Ok(steps) => {
+                if let Some(key) = steps.new_key {
+                    self.parts.replica.learn_term_key(key);
+                }
+                self.own.extend(steps.entries);
+            }
+            Err(error) => tracing::error!(%error, "this node cannot stand as a delegate"),
+        }
+        let (terms, founders) = (&self.parts.terms, &ledger.genesis_terms().delegates);
+        let is_founding = |key: &PublicKey| founders.iter().any(|founder| founder.key == *key);
+        let founding = ledger.last_delegates().term() == 0;
+        self.parts.replica.forget_term_keys(|key| terms.holds(key) || (founding && is_founding(key)));
         Ok(())
+    }
+
+    /// A delegate contradicted itself: that is put before the community.
+    fn report(&mut self, evidence: &Evidence) {
+        tracing::error!(culprit = %evidence.culprit(), height = evidence.height(), "a delegate contradicted itself");
+        match self.parts.terms.report(self.parts.replica.ledger(), evidence) {
+            Ok(entry) => self.own.extend(entry),
+            Err(error) => tracing::error!(%error, "the evidence cannot be put before the community"),
+        }
     }
 
     /// Tells the meters' tasks which of their entries are final.
@@ -427,10 +499,13 @@ impl Engine {
     fn to_delegates(&self, bytes: &[u8]) {
         let shared = bytes::Bytes::copy_from_slice(bytes);
         let ledger = self.parts.replica.ledger();
-        for delegate in ledger.delegates().as_slice().iter().filter(|seat| seat.home != self.parts.home) {
-            let Some(key) = self.members.key_of(&delegate.home) else { continue };
+        let sets = [ledger.delegates(), ledger.next_delegates()];
+        let homes: BTreeSet<&HomeId> =
+            sets.iter().flat_map(|set| set.as_slice()).map(|seat| &seat.home).collect();
+        for home in homes.into_iter().filter(|home| **home != self.parts.home) {
+            let Some(key) = self.members.key_of(home) else { continue };
             if !self.parts.network.try_send(key, shared.clone()) {
-                tracing::trace!(to = %delegate.home, "a message was not sent; what matters is repeated");
+                tracing::trace!(to = %home, "a message was not sent; what matters is repeated");
             }
         }
     }

@@ -10,7 +10,7 @@ use energy::{Balance, Mtu, Price, Timestamp, WattHours};
 use ledger::{
     Admission, Caps, ConnectionSize, Delegate, DemoClock, Forward, Genesis, GenesisError, GenesisMember,
     Hash32, MEMBERS_MAX, MarketTerms, MemberKeys, MeterRegistration, MoneyMode, NODES_MAX, Participation,
-    PublicKey, ReadingSource, Roles, RootMeter, TEXT_MAX, TariffPoint,
+    PublicKey, ReadingSource, Roles, RootMeter, Stake, TEXT_MAX, TariffPoint,
 };
 use market::{Division, Losses, NetworkError, NodeSpec, Sharing, SupplierLeg, Unused};
 
@@ -140,6 +140,7 @@ fn read_genesis(places: &Places<'_>) -> Option<Genesis> {
     let due_after_ms = top.or("due_after_ms", DUE_AFTER_MS);
     let forward = choice(top, "forward", &FORWARD);
     let market = top.section("market").map_or(Some(MarketTerms::default()), |section| read_market(&section));
+    let stake = choice(top, "stake", &STAKE);
     let legs = [("ledger", SupplierLeg::Ledger), ("outside", SupplierLeg::Outside)];
     let supplier_leg = choice(top, "supplier_leg", &legs);
     let supplier_credit = top.or("supplier_credit_n", Balance::ZERO);
@@ -169,6 +170,7 @@ fn read_genesis(places: &Places<'_>) -> Option<Genesis> {
         root_meter: all(root_meter)?,
         members: members.into_iter().collect::<Option<_>>()?,
         delegates: delegates.into_iter().collect::<Option<_>>()?,
+        stake: stake?,
     })
 }
 
@@ -193,6 +195,7 @@ fn choice<T: Copy>(section: &Section<'_>, key: &'static str, words: &[(&'static 
     None
 }
 
+const STAKE: [(&str, Stake); 2] = [("membership", Stake::Membership), ("certified", Stake::Certified)];
 const FORWARD: [(&str, Forward); 3] =
     [("off", Forward::Off), ("posted", Forward::Posted), ("auction", Forward::Auction)];
 const READING_SOURCE: [(&str, ReadingSource); 2] =
@@ -306,11 +309,13 @@ fn read_clock(section: &Section<'_>) -> Option<DemoClock> {
     let (origin, wall_origin) = (section.required("origin"), section.required("wall_origin"));
     let speed = section.required("speed");
     let assurance_every = section.required("assurance_every");
+    let epoch_every = section.required("epoch_every");
     Some(DemoClock {
         origin: origin?,
         wall_origin: wall_origin?,
         speed: speed?,
         assurance_every: assurance_every?,
+        epoch_every: epoch_every?,
     })
 }
 
@@ -445,6 +450,7 @@ fn render_terms(out: &mut Lines, genesis: &Genesis) {
     out.time("start", genesis.start);
     out.value("due_after_ms", genesis.due_after_ms);
     out.text("forward", word_of(genesis.forward, &FORWARD));
+    out.text("stake", word_of(genesis.stake, &STAKE));
     let on_ledger = matches!(genesis.supplier_leg, SupplierLeg::Ledger);
     out.text("supplier_leg", if on_ledger { "ledger" } else { "outside" });
     out.value("supplier_credit_n", genesis.supplier_credit.get());
@@ -454,6 +460,7 @@ fn render_terms(out: &mut Lines, genesis: &Genesis) {
         out.time("wall_origin", clock.wall_origin);
         out.value("speed", clock.speed);
         out.value("assurance_every", clock.assurance_every);
+        out.value("epoch_every", clock.epoch_every);
     }
     render_market(out, &genesis.market);
     out.table("tariff");
@@ -583,6 +590,7 @@ mod tests {
                 wall_origin: Timestamp::from_unix_ms(1_795_000_000_123),
                 speed: 720,
                 assurance_every: 4,
+                epoch_every: 8,
             }),
             due_after_ms: DUE_AFTER_MS,
             forward: Forward::Off,
@@ -612,6 +620,7 @@ mod tests {
             delegates: [10, 20, 30, 40]
                 .map(|number| Delegate { key: key(number + 3), home: member(number).admission.home })
                 .into(),
+            stake: Stake::Certified,
         }
     }
 

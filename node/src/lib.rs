@@ -24,4 +24,5 @@ pub mod run;
 pub mod share;
 pub mod store;
 pub mod tariff;
+pub mod terms;
 pub mod zone;

@@ -35,6 +35,7 @@ use crate::store::Durability;
 use crate::store::household::HouseholdDb;
 use crate::store::ledger_db::LedgerDb;
 use crate::store::log_file::{DataLock, Found, LogFile};
+use crate::terms::Terms;
 use crate::zone::Zone;
 
 /// Fates of entries that wait for a meter's task at the most.
@@ -193,8 +194,10 @@ pub async fn start(mut setup: NodeSetup) -> anyhow::Result<RunningNode> {
     let fates = fates_of(&setup, home_fates, root_fates);
     let ledger = stored.ledger.clone();
     let db = setup.data_dir.join("ledger.db");
+    let terms = Terms::open(&setup.data_dir, &setup.home, setup.identity.member())?;
     let (engine, progress, thread) = engine::spawn(EngineParts {
-        replica: replica(&setup, &stored)?,
+        replica: replica(&setup, &stored, &terms)?,
+        terms,
         db: stored.db,
         log: stored.log,
         network: network.clone(),
@@ -258,22 +261,22 @@ struct Stored {
 
 impl Stored {
     fn open(setup: &NodeSetup) -> anyhow::Result<Self> {
-        let is_delegate = setup.genesis.delegates.iter().any(|delegate| delegate.home == setup.home);
-        // A follower may lose its last blocks to a power cut: it fetches them again. A delegate may not.
-        let durability = if is_delegate { Durability::Full } else { Durability::Normal };
         let path = setup.data_dir.join("ledger.db");
-        let db = LedgerDb::open(&path, durability, &setup.genesis, &setup.home)?;
+        let db = LedgerDb::open(&path, Durability::Full, &setup.genesis, &setup.home)?;
         let ledger = db.load(&setup.genesis)?;
+        db.set_durability(engine::durability_of(&ledger, &setup.home))?;
         let (log, found) = LogFile::open(&setup.data_dir)?;
         Ok(Self { db, ledger, log, found })
     }
 }
 
-fn replica(setup: &NodeSetup, stored: &Stored) -> anyhow::Result<Replica> {
+fn replica(setup: &NodeSetup, stored: &Stored, terms: &Terms) -> anyhow::Result<Replica> {
     let consensus = &setup.consensus;
+    let founding = setup.identity.consensus().clone();
     let config = ReplicaConfig {
         home: setup.home.clone(),
-        term_key: Some(setup.identity.consensus().clone()),
+        term_keys: std::iter::once(founding).chain(terms.consensus_keys()).collect(),
+        last_certificate: stored.db.last_certificate()?,
         timeouts: Timeouts {
             propose_ms: consensus.propose_timeout_ms,
             prevote_ms: consensus.vote_timeout_ms,

@@ -275,5 +275,6 @@ fn genesis(
         root_meter: None,
         members: members.collect::<Result<_, energy::IdError>>()?,
         delegates: delegates.collect(),
+        stake: ledger::Stake::Membership,
     })
 }

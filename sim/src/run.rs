@@ -271,7 +271,8 @@ impl<'a> Run<'a> {
                         .extend(price.map(|price| (gate.interval, Cleared { volume: gate.volume, price })));
                 }
                 Outcome::Order(outcome) => self.desk(&outcome.home)?.cleared(&outcome),
-                Outcome::Breach(_) => {}
+                // Sold flexibility, elections and seats change nothing for a household.
+                Outcome::Breach(_) | Outcome::Election(_) | Outcome::Seat(_) => {}
             }
         }
         for (id, error) in came.refused {

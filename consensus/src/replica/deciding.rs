@@ -10,7 +10,7 @@ use energy::HomeId;
 use ledger::codec::{Decode as _, Encode as _};
 use ledger::{
     BlockId, Body as Content, Certificate, DelegateSet, EntryId, Executed, Ledger, Stream, UnverifiedBlock,
-    VerifiedEntry,
+    VerifiedEntry, VoteKind,
 };
 
 use super::{
@@ -21,7 +21,7 @@ use crate::agreement::{Action, Agreement, Event, Evidence, Timeout};
 use crate::context::proposer_seat;
 use crate::log::{Judged, Record, encode_frame};
 use crate::mempool::{Mempool, id_of, may_pass};
-use crate::message::{GOSSIP_BYTES_MAX, Message, SignedProposal, Statement, entries_messages};
+use crate::message::{GOSSIP_BYTES_MAX, Message, SignedProposal, SignedVote, Statement, entries_messages};
 
 /// A block's time may lie so far behind the validator's clock, in wall ms, doubling each round.
 const BEHIND_MS_MAX: u64 = 3000;
@@ -44,12 +44,15 @@ impl Replica {
     /// Votes, proposals and certificates of delegates.
     pub(super) fn on_consensus(&mut self, from: HomeId, message: Message) {
         let Some(height) = height_of(&message) else { return };
-        if self.ledger.delegates().of_home(&from).is_none() {
+        if !self.is_delegate(&from) {
             return;
         }
         let next = self.next_height();
         self.note_height(&from, height.saturating_sub(1));
         if height < next {
+            if let Message::Vote(vote) = &message {
+                self.add_to_certificate(vote);
+            }
             self.tell_height(&from);
         } else if height == next && self.started {
             self.on_present(&from, message);
@@ -57,6 +60,22 @@ impl Replica {
             self.on_early(from, message);
         } else if height == next + 1 && self.agreement.is_some() {
             self.keep_early(from, message);
+        }
+    }
+
+    /// A precommit that came after the decision counts all the same: who signs is written down in the next block, and a delegate
+    /// far away must not lose its seat for being the last.
+    fn add_to_certificate(&mut self, vote: &SignedVote) {
+        let seat = self.ledger.last_delegates().seat_of(&vote.voter).and_then(|seat| u8::try_from(seat).ok());
+        let (Some(certificate), Some(seat)) = (&mut self.last_commit, seat) else { return };
+        let is_of_it = vote.kind == VoteKind::Precommit
+            && (vote.height, vote.round) == (certificate.height, certificate.round)
+            && vote.block == Some(certificate.block);
+        let Err(place) = certificate.signatures.binary_search_by_key(&seat, |(seat, _)| *seat) else {
+            return;
+        };
+        if is_of_it && vote.voter.verifies(&vote.signing_bytes(self.ledger.chain()), &vote.signature) {
+            certificate.signatures.insert(place, (seat, vote.signature));
         }
     }
 
@@ -236,7 +255,11 @@ impl Replica {
         let Some(proposer) = self.my_key() else { return Vec::new() };
         let time = self.block_time();
         let entries = self.pool.ordered(self.ledger.deadline_at(time));
-        let proposed = match self.ledger.propose(time, &entries) {
+        if self.last_commit.is_none() && self.ledger.height() > 0 {
+            self.note("no block is proposed: the certificate of the last one is not held".to_owned());
+            return Vec::new();
+        }
+        let proposed = match self.ledger.propose_after(self.last_commit.as_ref(), time, &entries) {
             Ok(proposed) => proposed,
             Err(error) => {
                 self.note(format!("no block can be proposed at height {}: {error}", self.next_height()));
@@ -379,7 +402,7 @@ impl Replica {
         let included: std::collections::BTreeSet<EntryId> =
             block.entries.iter().map(VerifiedEntry::id).collect();
         let must = |entry: &VerifiedEntry, seen_ms: u64| {
-            entry.entry().body.stream() != Stream::Rest
+            matches!(entry.entry().body.stream(), Stream::Readings | Stream::Orders)
                 && self.now.wall_ms.saturating_sub(seen_ms) >= SEEN_BEFORE_MS
                 && !included.contains(&entry.id())
                 && !executed.ledger.is_used(entry.entry())
@@ -455,6 +478,7 @@ impl Replica {
         let finality_ms = self.finality_ms(&executed);
         self.gossip_final(&executed, &certificate);
         let ledger = executed.ledger.clone();
+        self.last_commit = Some(certificate.clone());
         self.effects.push(Effect::Commit(Box::new(Commit { executed, certificate, finality_ms })));
         // What was not sent rests on nothing that was not written, so what was not written is not needed.
         self.journal.clear();
@@ -476,6 +500,7 @@ impl Replica {
         if let Some(agreement) = &mut self.agreement {
             agreement.enter(height, self.ledger.delegates());
         }
+        self.turn_to_seated_key();
         self.trim_log();
         let early = std::mem::take(&mut self.early);
         for (from, message) in early {
@@ -556,6 +581,9 @@ pub(super) fn execute(
     }
     if unverified.header.height != ledger.height() + 1 {
         return Err("its height is not the next".to_owned());
+    }
+    if unverified.last_commit.is_none() && ledger.height() > 0 {
+        return Err("it does not say who signed the block before".to_owned());
     }
     let known = |signed: &ledger::SignedEntry| {
         let waiting = pool.get(&id_of(&signed.to_bytes()))?;

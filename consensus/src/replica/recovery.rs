@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use ed25519_dalek::SigningKey;
 use energy::HomeId;
 use ledger::codec::Decode as _;
 use ledger::{Certificate, Ledger, PublicKey, UnverifiedBlock};
@@ -32,17 +33,48 @@ impl Standing {
     }
 }
 
-/// What the log found at the start allows.
-pub(super) fn standing_of(config: &ReplicaConfig, ledger: &Ledger, logged: &Records) -> Standing {
-    let Some(key) = config.term_key.as_ref().map(PublicKey::of) else { return Standing::Follower };
+/// The key to start with: the one that holds a seat, else the one whose log there is, else any.
+pub(super) fn present_key<'k>(
+    keys: &'k [SigningKey],
+    ledger: &Ledger,
+    logged: &Records,
+) -> Option<&'k SigningKey> {
+    let seated = keys.iter().find(|key| ledger.delegates().seat_of(&PublicKey::of(key)).is_some());
+    let owner = logged.owner().map(|(_, owner)| owner);
+    let logging = || keys.iter().find(|key| owner == Some(PublicKey::of(key)));
+    seated.or_else(logging).or(keys.first())
+}
+
+/// What the log found at the start allows a node with the present key `me`.
+///
+/// The log is begun anew before a key signs for the first time. So a whole one of an earlier term's key says that this key has
+/// signed nothing here, as an empty one does of a key that was made before the chain began; both are told to the others first.
+pub(super) fn standing_of(
+    config: &ReplicaConfig,
+    me: Option<PublicKey>,
+    ledger: &Ledger,
+    logged: &mut Records,
+) -> Standing {
+    let is_own = |owner: &PublicKey| {
+        ledger.home_of_term_key(owner) == Some(&config.home)
+            || config.term_keys.iter().any(|key| PublicKey::of(key) == *owner)
+    };
+    let Some(key) = me else { return Standing::Follower };
     if let Some(at) = logged.damaged_at {
         return Standing::Barred(format!(
             "the consensus log is damaged at byte {at}: this node follows and does not vote until it has a new term key"
         ));
     }
     match logged.owner() {
-        Some(owner) if owner != (*ledger.chain(), key) => {
-            return Standing::Barred("the consensus log is of another chain or another term key".to_owned());
+        Some((chain, _)) if chain != *ledger.chain() => {
+            return Standing::Barred("the consensus log is of another chain".to_owned());
+        }
+        Some((_, owner)) if !is_own(&owner) => {
+            return Standing::Barred("the consensus log is of another home's term key".to_owned());
+        }
+        Some((_, owner)) if owner != key => {
+            *logged = Records::default();
+            return Standing::Recovering(BTreeSet::new());
         }
         None if ledger.height() > 0 => {
             return Standing::Barred(
@@ -113,7 +145,7 @@ impl Replica {
         let (Standing::Recovering(_), Some(request)) = (&self.standing, self.recover_request()) else {
             return;
         };
-        // Without a seat nobody would answer; the timer looks again after the next election.
+        // Without a seat nobody would answer; the timer looks again until it has one.
         if self.is_seated() {
             self.effects.push(super::Effect::ToDelegates(request.to_bytes()));
         }
@@ -208,6 +240,26 @@ impl Replica {
         if log_is_empty && self.barred().is_none() && seats.any(|signed| Some(signed) == seat) {
             self.bar("the chain bears signatures of this term key, but its consensus log is empty: this node follows and does not vote until it has a new term key");
         }
+    }
+
+    /// Turns to the term key that holds a seat at this height, if it is another one than before. A key that was made while this
+    /// node runs has signed nothing; of another the others are asked first.
+    pub(super) fn turn_to_seated_key(&mut self) {
+        let delegates = self.ledger.delegates();
+        let seated = |key: &&SigningKey| delegates.seat_of(&PublicKey::of(key)).is_some();
+        let Some(key) = self.config.term_keys.iter().find(seated).cloned() else { return };
+        let me = PublicKey::of(&key);
+        if self.me == Some(me) {
+            return;
+        }
+        self.agreement = Some(Tendermint::new(*self.ledger.chain(), key, self.next_height(), delegates));
+        self.me = Some(me);
+        self.logged = Some(Records::default());
+        self.log_grown = 0;
+        self.recovered.clear();
+        self.standing =
+            if self.new_keys.contains(&me) { Standing::Ready } else { Standing::Recovering(BTreeSet::new()) };
+        self.ask_for_own_statements();
     }
 
     fn bar(&mut self, reason: &str) {

@@ -6,8 +6,8 @@ use consensus::{Commit, Effect, Evidence, Input, Now, Replica, ReplicaConfig, Ti
 use energy::Timestamp;
 use ledger::codec::Encode as _;
 use ledger::{
-    Block, BlockId, Certificate, Chain, Executed, Forward, Genesis, Ledger, PublicKey, Signature,
-    SignedEntry, VerifiedEntry, VoteKind,
+    Block, BlockId, Certificate, Chain, Executed, Forward, Genesis, Ledger, Proposed, PublicKey, Signature,
+    SignedEntry, VerifiedEntry, VoteKind, vote_signing_bytes,
 };
 
 use crate::street::{self, Purpose};
@@ -45,6 +45,25 @@ pub fn genesis() -> Genesis {
     street::genesis(DELEGATES + 2, DELEGATES)
 }
 
+/// The certificate that three of the founding delegates make for a block.
+fn certificate(ledger: &Ledger, height: u64, round: u32, block: BlockId) -> Certificate {
+    let message = vote_signing_bytes(ledger.chain(), VoteKind::Precommit, height, round, Some(&block));
+    let mut signatures: Vec<_> = (0..3)
+        .map(|number| {
+            let key = street::key(Purpose::Term, number);
+            let seat = ledger.delegates().seat_of(&PublicKey::of(&key)).expect("a seat");
+            (u8::try_from(seat).expect("a small number"), Signature::sign(&key, &message))
+        })
+        .collect();
+    signatures.sort_by_key(|(seat, _)| *seat);
+    Certificate { height, round, block, signatures }
+}
+
+/// Why the last block is final; at the chain's start there is none.
+fn certificate_of_head(ledger: &Ledger) -> Option<Certificate> {
+    (ledger.height() > 0).then(|| certificate(ledger, ledger.height(), 0, ledger.head()))
+}
+
 impl Bench {
     /// Home `me` with this log, at genesis.
     pub fn with_log(me: usize, log: &[u8]) -> Self {
@@ -57,7 +76,8 @@ impl Bench {
         let config = ReplicaConfig {
             home: street::home(me),
             // The first follower has a key for a seat it may win one day, the second has none.
-            term_key: (me <= DELEGATES).then(|| street::key(Purpose::Term, me)),
+            term_keys: (me <= DELEGATES).then(|| street::key(Purpose::Term, me)).into_iter().collect(),
+            last_certificate: certificate_of_head(&ledger),
             timeouts: Timeouts::default(),
             min_block_interval_ms: 1000,
             speed: 1,
@@ -202,7 +222,14 @@ impl Bench {
 
     /// The next block on the replica's ledger.
     pub fn build(&self, time: Timestamp, entries: &[VerifiedEntry]) -> Executed {
-        self.replica.ledger().propose(time, entries).expect("a block").executed
+        self.propose_from(time, entries).executed
+    }
+
+    /// The next block on the replica's ledger, and what it had to leave out.
+    pub fn propose_from(&self, time: Timestamp, entries: &[VerifiedEntry]) -> Proposed {
+        let ledger = self.replica.ledger();
+        let last_commit = certificate_of_head(ledger);
+        ledger.propose_after(last_commit.as_ref(), time, entries).expect("a block")
     }
 
     pub fn verified(&self, bytes: &[u8]) -> VerifiedEntry {
@@ -212,16 +239,7 @@ impl Bench {
 
     /// The certificate that three delegates make for a block.
     pub fn certificate(&self, height: u64, round: u32, block: BlockId) -> Certificate {
-        let delegates = self.genesis.delegate_set().expect("a valid set");
-        let mut signatures: Vec<_> = (0..3)
-            .map(|number| {
-                let vote = self.vote(number, VoteKind::Precommit, height, round, Some(block));
-                let seat = delegates.seat_of(&vote.voter).expect("a seat");
-                (u8::try_from(seat).expect("a small number"), vote.signature)
-            })
-            .collect();
-        signatures.sort_by_key(|(seat, _)| *seat);
-        Certificate { height, round, block, signatures }
+        certificate(self.replica.ledger(), height, round, block)
     }
 
     /// All messages sent to the delegates so far.

@@ -98,3 +98,36 @@ fn asking_others_keeps_the_chain_one_even_when_every_disk_lies() {
     }
     assert!(sum(&reports, |report| report.recovered) > 5);
 }
+
+/// Seats change hands in every epoch, with loss, partitions and crashes: who leaves and who joins says nothing twice, and the
+/// chain goes on under each set.
+#[test]
+fn delegates_change_while_blocks_go_on() {
+    let reports: Vec<_> = (200..206).map(|seed| assert_sound(&Plan::with_elections(seed))).collect();
+    for report in &reports {
+        assert!(report.term >= 2, "at least one election seated others: {report:?}");
+    }
+    let followers_decided = reports.iter().filter(|report| report.decided_by.contains(&street::home(4)));
+    assert!(followers_decided.count() >= 3, "homes that only followed decide blocks later");
+    assert!(sum(&reports, |report| report.crashes) > 30);
+}
+
+#[test]
+fn without_faults_every_home_decides_blocks_in_turn() {
+    let plan = Plan { loss: 0, crashes: false, partitions: false, ..Plan::with_elections(1) };
+    let report = assert_sound(&plan);
+    assert_eq!(report.decided_by.len(), 8, "{report:?}");
+    assert_eq!(report.rounds_above_zero, 0, "no set change costs a round: {report:?}");
+}
+
+#[test]
+fn a_two_faced_delegate_is_ejected_and_replaced() {
+    for seed in 300..303 {
+        let liar = 4;
+        let plan =
+            Plan { two_faced: Some(liar), crashes: false, partitions: false, ..Plan::with_elections(seed) };
+        let report = run(&plan);
+        assert_eq!(report.violation, None, "seed {seed}");
+        assert_eq!(report.ejected, BTreeSet::from([street::home(liar)]), "seed {seed}: {report:?}");
+    }
+}

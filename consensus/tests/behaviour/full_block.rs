@@ -85,7 +85,7 @@ fn proposed(bench: &Bench) -> Vec<(UnverifiedBlock, Vec<u8>)> {
 #[test]
 fn a_block_full_of_what_settles_late_gets_the_vote_without_the_readings_it_had_no_room_for() {
     let (mut bench, readings) = at_the_deadline(3);
-    let proposed = bench.replica.ledger().propose(bench.market, &readings).unwrap();
+    let proposed = bench.propose_from(bench.market, &readings);
     assert_eq!(proposed.refused, [(readings[3].id(), EntryError::BlockFull)]);
     let full = proposed.executed.block;
     bench.propose(0, &full, None);

@@ -300,7 +300,7 @@ fn two_votes_of_one_delegate_are_evidence_against_it() {
     assert_eq!(bench.replica.height(), 1);
     let evidence = bench.evidence();
     assert_eq!(evidence.len(), 1);
-    assert_eq!(evidence[0].culprit, PublicKey::of(&street::key(Purpose::Term, others[0])));
+    assert_eq!(*evidence[0].culprit(), PublicKey::of(&street::key(Purpose::Term, others[0])));
     assert!(evidence[0].first.holds(&bench.chain()) && evidence[0].second.holds(&bench.chain()));
     assert_ne!(evidence[0].first, evidence[0].second);
 }

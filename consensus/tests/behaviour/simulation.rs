@@ -6,9 +6,13 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use consensus::message::{Message, SignedVote, Statement};
 use consensus::{Effect, Input, Now, Origin, Replica, ReplicaConfig, Timeouts, Timer};
+use ed25519_dalek::SigningKey;
 use energy::{HomeId, Interval, Timestamp};
 use ledger::codec::Encode as _;
-use ledger::{BlockId, Certificate, Chain, Genesis, Hash32, Ledger, PublicKey, Signature, Stream, VoteKind};
+use ledger::{
+    Ballot, BlockId, Body, Certificate, Chain, DemoClock, Genesis, Hash32, Ledger, Outcome, PublicKey,
+    SeatFate, SeatLoss, SeatOutcome, Signature, Stream, TermKeys, VoteKind,
+};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
@@ -35,6 +39,8 @@ pub struct Plan {
     pub two_faced: Option<usize>,
     /// The negative control: a crash loses the log, and the node believes it stopped in good order.
     pub forget_logs: bool,
+    /// Homes stand for each term and vote, in epochs of one interval: the delegates change while blocks go on.
+    pub elections: bool,
     /// A disk that reports a sync it never made: a crash takes the log's last frames, synced or not.
     pub lying_disks: bool,
 }
@@ -51,8 +57,14 @@ impl Plan {
             partitions: true,
             two_faced: None,
             forget_logs: false,
+            elections: false,
             lying_disks: false,
         }
+    }
+
+    /// Four seats among eight homes, changing hands every epoch.
+    pub fn with_elections(seed: u64) -> Self {
+        Self { elections: true, followers: 4, faults_ms: 100_000, ..Self::new(seed, 4) }
     }
 }
 
@@ -66,6 +78,11 @@ pub struct Report {
     pub dropped: u64,
     pub rounds_above_zero: u64,
     pub entries: usize,
+    /// The term of the last delegates, and the homes that ever decided a block.
+    pub term: u32,
+    pub decided_by: BTreeSet<HomeId>,
+    /// Homes that lost a seat for contradicting themselves.
+    pub ejected: BTreeSet<HomeId>,
     /// Who was proven to have signed twice, as nodes reported it.
     pub accused: BTreeSet<PublicKey>,
     /// The first thing that must never happen, if it did.
@@ -89,6 +106,10 @@ struct Node {
     disk: Disk,
     timers: BTreeMap<Timer, u64>,
     journal: Journal,
+    /// Keys by term, on the disk.
+    term_keys: BTreeMap<u32, SigningKey>,
+    /// The last height after which it looked at elections.
+    took_part_at: u64,
     /// Votes that the synced log holds.
     logged: BTreeSet<Place>,
     life: u64,
@@ -100,6 +121,7 @@ enum Event {
     Deliver { from: usize, to: usize, input: Input },
     Timer { node: usize, life: u64, timer: Timer },
     Restart { node: usize },
+    Submit { node: usize, bytes: Vec<u8> },
     Tick,
     Work,
 }
@@ -127,7 +149,12 @@ pub struct Cluster {
 impl Cluster {
     pub fn new(plan: Plan) -> Self {
         let homes = plan.delegates + plan.followers;
-        let genesis = street::genesis(homes, plan.delegates);
+        let mut genesis = street::genesis(homes, plan.delegates);
+        if plan.elections {
+            let (origin, wall_origin) = (street::start(), street::start());
+            genesis.clock =
+                Some(DemoClock { origin, wall_origin, speed: SPEED, assurance_every: 96, epoch_every: 1 });
+        }
         let ledger = Ledger::genesis(&genesis).expect("a valid genesis");
         let chain = *ledger.chain();
         let node = |number: usize| Node {
@@ -137,6 +164,11 @@ impl Cluster {
             disk: Disk::default(),
             timers: BTreeMap::new(),
             journal: Journal::new(number, chain),
+            term_keys: (number < plan.delegates)
+                .then(|| (0, street::key(Purpose::Term, number)))
+                .into_iter()
+                .collect(),
+            took_part_at: 0,
             logged: BTreeSet::new(),
             life: 0,
             crash_in: None,
@@ -211,6 +243,7 @@ impl Cluster {
                 }
             }
             Event::Restart { node } => self.boot(node),
+            Event::Submit { node, bytes } => self.step(node, Input::Entry { bytes, origin: Origin::Own }),
             Event::Tick => self.tick(),
             Event::Work => self.work(),
         }
@@ -223,10 +256,15 @@ impl Cluster {
     }
 
     fn boot(&mut self, number: usize) {
-        let term_key = (number < self.plan.delegates).then(|| street::key(Purpose::Term, number));
+        let term_keys = self.nodes[number].term_keys.values().cloned().collect();
         let config = ReplicaConfig {
             home: street::home(number),
-            term_key,
+            term_keys,
+            last_certificate: self.nodes[number]
+                .disk
+                .blocks
+                .last()
+                .map(|(_, certificate)| certificate.clone()),
             timeouts: Timeouts {
                 propose_ms: 1000,
                 prevote_ms: 300,
@@ -250,16 +288,43 @@ impl Cluster {
         }
         let unconfirmed: Vec<_> =
             self.nodes[number].journal.entries.iter().map(|(_, _, bytes)| bytes.clone()).collect();
-        let last = |node: &Node, purpose, stream| {
+        let last = |node: &Node, stream| {
+            let purpose = if stream == Stream::Readings { Purpose::Reading } else { Purpose::Member };
             node.ledger.last_number(&PublicKey::of(&street::key(purpose, number)), stream)
         };
-        let readings = last(&self.nodes[number], Purpose::Reading, Stream::Readings);
-        let rest = last(&self.nodes[number], Purpose::Member, Stream::Rest);
         for (position, bytes) in unconfirmed.into_iter().enumerate() {
-            let (entry, is_reading, _) = self.nodes[number].journal.entries[position];
-            if entry > if is_reading { readings } else { rest } {
+            let (entry, stream, _) = self.nodes[number].journal.entries[position];
+            if entry > last(&self.nodes[number], stream) {
                 self.step(number, Input::Entry { bytes, origin: Origin::Own });
             }
+        }
+    }
+
+    /// What a node does for elections after each block: a key for the coming term, kept before it is published, and a
+    /// candidacy; a vote for the two homes after those of the last epoch; keys of past terms are destroyed.
+    fn take_part(&mut self, number: usize) {
+        let node = &mut self.nodes[number];
+        let ledger = &node.ledger;
+        let (term, seated, barred) =
+            (ledger.coming_term(), ledger.last_delegates().term(), ledger.barred_until(&node.home).is_some());
+        node.term_keys.retain(|term, _| *term >= seated);
+        let kept: Vec<_> = node.term_keys.values().map(PublicKey::of).collect();
+        let Some(replica) = &mut node.replica else { return };
+        replica.forget_term_keys(|key| kept.contains(key));
+        if node.term_keys.contains_key(&term) || barred {
+            return;
+        }
+        let (key, cosigner) = (street::term_key(number, term, false), street::term_key(number, term, true));
+        node.term_keys.insert(term, key.clone());
+        replica.learn_term_key(key.clone());
+        let keys = TermKeys { consensus: PublicKey::of(&key), cosigner: PublicKey::of(&cosigner) };
+        let candidacy = Body::Candidacy { home: node.home.clone(), term, keys: Some(keys) };
+        let first = term as usize * 2;
+        let approved = [first, first + 1].map(|of| street::home(of % 8));
+        let vote = Body::Vote { home: node.home.clone(), ballot: Ballot::Approve(approved.into()) };
+        let entries = [node.journal.say(candidacy, &[key, cosigner]), node.journal.say(vote, &[])];
+        for bytes in entries {
+            self.step(number, Input::Entry { bytes, origin: Origin::Own });
         }
     }
 
@@ -275,6 +340,11 @@ impl Cluster {
                 *left -= 1;
             }
             self.carry_out(number, effect);
+        }
+        let height = self.nodes[number].ledger.height();
+        if self.plan.elections && height > self.nodes[number].took_part_at {
+            self.nodes[number].took_part_at = height;
+            self.take_part(number);
         }
     }
 
@@ -322,7 +392,11 @@ impl Cluster {
                 self.check(evidence.first.holds(&self.chain) && evidence.second.holds(&self.chain), || {
                     "forged evidence".to_owned()
                 });
-                self.report.accused.insert(evidence.culprit);
+                self.report.accused.insert(*evidence.culprit());
+                if self.plan.elections {
+                    let bytes = self.nodes[number].journal.say(Body::Misbehaviour(*evidence), &[]);
+                    self.push(1, Event::Submit { node: number, bytes });
+                }
             }
             // Who signs twice may find its own lie in its log; it has itself to blame.
             Effect::Halt { .. } if self.plan.two_faced == Some(number) => {}
@@ -341,7 +415,11 @@ impl Cluster {
     fn send_to_delegates(&mut self, number: usize, bytes: &[u8]) {
         let message = Message::from_bytes(bytes).expect("a replica sends what can be read");
         self.check_said(number, &message);
-        for to in (0..self.plan.delegates).filter(|to| *to != number) {
+        let ledger = &self.nodes[number].ledger;
+        let sets = [ledger.delegates(), ledger.next_delegates()];
+        let seated = |to: &usize| sets.iter().any(|set| set.of_home(&street::home(*to)).is_some());
+        let delegates: Vec<_> = (0..self.nodes.len()).filter(seated).filter(|to| *to != number).collect();
+        for to in delegates {
             match (&message, self.plan.two_faced) {
                 (Message::Vote(vote), Some(liar)) if liar == number && to % 2 == 1 => {
                     let lie = self.lie(number, vote);
@@ -358,7 +436,9 @@ impl Cluster {
     fn lie(&mut self, number: usize, vote: &SignedVote) -> Vec<u8> {
         let block = if vote.block.is_some() { None } else { Some(BlockId(Hash32::of(&[b"another"]))) };
         let mut lie = SignedVote { block, ..vote.clone() };
-        lie.signature = Signature::sign(&street::key(Purpose::Term, number), &lie.signing_bytes(&self.chain));
+        let mut keys = self.nodes[number].term_keys.values();
+        let key = keys.find(|key| PublicKey::of(key) == vote.voter).expect("its own key");
+        lie.signature = Signature::sign(key, &lie.signing_bytes(&self.chain));
         Message::Vote(lie).to_bytes()
     }
 
@@ -418,6 +498,7 @@ impl Cluster {
         if place == self.decided.len() {
             self.decided.push((id, header.state_root));
             self.report.rounds_above_zero += u64::from(commit.certificate.round > 0);
+            self.note_delegates(commit);
             for entry in &commit.executed.block.entries {
                 let fresh = self.entries_seen.insert(entry.bytes().to_vec());
                 self.check(fresh, || format!("an entry stands twice, again at {height}"));
@@ -432,6 +513,23 @@ impl Cluster {
         node.disk.blocks.push((commit.executed.block.to_bytes(), commit.certificate.clone()));
     }
 
+    /// Who signed the block, and who lost a seat in it.
+    fn note_delegates(&mut self, commit: &consensus::Commit) {
+        let set = commit.executed.ledger.last_delegates();
+        self.report.term = set.term();
+        let signed = commit.certificate.signatures.iter();
+        let homes = signed.map(|(seat, _)| set.as_slice()[usize::from(*seat)].home.clone());
+        self.report.decided_by.extend(homes);
+        for outcome in &commit.executed.outcomes {
+            if let Outcome::Seat(SeatOutcome { key, reason: SeatLoss::Equivocation, fate }) = outcome
+                && *fate != SeatFate::Kept
+            {
+                let home = commit.executed.ledger.home_of_term_key(key).expect("a term key").clone();
+                self.report.ejected.insert(home);
+            }
+        }
+    }
+
     /// Nothing that binds a delegate leaves before it is on its disk, and no honest delegate says two things.
     fn check_said(&mut self, number: usize, message: &Message) {
         let (author, vote) = match message {
@@ -439,7 +537,7 @@ impl Cluster {
             Message::Proposal(proposal, _) => (proposal.proposer, None),
             _ => return,
         };
-        if author != PublicKey::of(&street::key(Purpose::Term, number)) {
+        if !self.nodes[number].term_keys.values().any(|key| PublicKey::of(key) == author) {
             return;
         }
         let synced = self.nodes[number].disk.unsynced.is_empty();
@@ -568,7 +666,7 @@ impl Cluster {
         let node = &self.nodes[number];
         let key = PublicKey::of(&street::key(Purpose::Reading, number));
         let taken = node.ledger.last_number(&key, Stream::Readings);
-        let readings = node.journal.entries.iter().filter(|(_, is_reading, _)| *is_reading);
+        let readings = node.journal.entries.iter().filter(|(_, stream, _)| *stream == Stream::Readings);
         let last = readings.rev().nth(1).map_or(0, |(entry, _, _)| *entry);
         self.check(taken >= last, || format!("home {number}: reading {taken} of {last} is final"));
     }

@@ -8,7 +8,7 @@ use energy::{
 use ledger::codec::Encode as _;
 use ledger::{
     Admission, Body, Caps, Chain, Delegate, Entry, Forward, Genesis, GenesisMember, Hash32, MemberKeys,
-    MeterRegistration, Order, PublicKey, Roles, Salt, StandingLimits, TariffPoint, reading_hash,
+    MeterRegistration, Order, PublicKey, Roles, Salt, StandingLimits, Stream, TariffPoint, reading_hash,
 };
 use market::{NodeSpec, Side, SupplierLeg};
 
@@ -25,6 +25,14 @@ pub enum Purpose {
 pub fn key(purpose: Purpose, number: usize) -> SigningKey {
     let mut seed = [purpose as u8; 32];
     seed[..8].copy_from_slice(&(number as u64).to_be_bytes());
+    SigningKey::from_bytes(&seed)
+}
+
+/// A home's key for a term: to vote, or to cosign.
+pub fn term_key(number: usize, term: u32, cosigner: bool) -> SigningKey {
+    let mut seed = [if cosigner { 8 } else { 7 }; 32];
+    seed[..8].copy_from_slice(&(number as u64).to_be_bytes());
+    seed[8..12].copy_from_slice(&term.to_be_bytes());
     SigningKey::from_bytes(&seed)
 }
 
@@ -134,6 +142,7 @@ pub fn genesis(homes: usize, delegates: usize) -> Genesis {
         delegates: (0..delegates)
             .map(|number| Delegate { key: public(Purpose::Term, number), home: home(number) })
             .collect(),
+        stake: ledger::Stake::Membership,
     }
 }
 
@@ -141,7 +150,7 @@ pub fn genesis(homes: usize, delegates: usize) -> Genesis {
 pub struct Journal {
     number: usize,
     chain: Chain,
-    pub entries: Vec<(u64, bool, Vec<u8>)>,
+    pub entries: Vec<(u64, Stream, Vec<u8>)>,
     import: u64,
     export: u64,
     record: u64,
@@ -181,7 +190,7 @@ impl Journal {
         };
         self.previous = reading_hash(&reading);
         let body = Body::Reading { home: Some(home(self.number)), reading };
-        self.sign(body, &key(Purpose::Reading, self.number), true)
+        self.sign(body, &key(Purpose::Reading, self.number))
     }
 
     /// Signs price limits that differ each time.
@@ -189,17 +198,33 @@ impl Journal {
         let price = i64::try_from(200_000 + self.next).expect("a small number");
         let limits = StandingLimits { min_sell: None, max_buy: Some(Price::new(price)) };
         let body = Body::StandingLimits { home: home(self.number), limits };
-        self.sign(body, &key(Purpose::Member, self.number), false)
+        self.sign(body, &key(Purpose::Member, self.number))
     }
 
-    fn sign(&mut self, body: Body, key: &SigningKey, is_reading: bool) -> Vec<u8> {
+    /// Signs what the member says, with others.
+    pub fn say(&mut self, body: Body, others: &[SigningKey]) -> Vec<u8> {
+        let key = key(Purpose::Member, self.number);
+        let entry = self.entry(body, &key);
+        let (number, stream) = (entry.number, entry.body.stream());
+        let signed = entry.sign(&self.chain, &key);
+        let signed = others.iter().fold(signed, |signed, other| signed.countersign(&self.chain, other));
+        self.entries.push((number, stream, signed.to_bytes()));
+        signed.to_bytes()
+    }
+
+    fn sign(&mut self, body: Body, key: &SigningKey) -> Vec<u8> {
+        let entry = self.entry(body, key);
+        let (number, stream) = (entry.number, entry.body.stream());
+        let bytes = entry.sign(&self.chain, key).to_bytes();
+        self.entries.push((number, stream, bytes.clone()));
+        bytes
+    }
+
+    fn entry(&mut self, body: Body, key: &SigningKey) -> Entry {
         self.next += 1;
         let digest = Hash32::of(&[&self.next.to_be_bytes(), home(self.number).as_str().as_bytes()]).0;
         let mut salt = [0; 16];
         salt.copy_from_slice(&digest[..16]);
-        let entry = Entry { signer: PublicKey::of(key), number: self.next, salt: Salt(salt), body };
-        let bytes = entry.sign(&self.chain, key).to_bytes();
-        self.entries.push((self.next, is_reading, bytes.clone()));
-        bytes
+        Entry { signer: PublicKey::of(key), number: self.next, salt: Salt(salt), body }
     }
 }

@@ -18,7 +18,7 @@ impl Step {
         time: Timestamp,
     ) -> Result<(), EntryError> {
         by(verified, &self.roles().operator, "the operator")?;
-        let delegates = self.state.delegates.as_slice();
+        let delegates = self.state.delegation.delegates.as_slice();
         let countersigned = verified.count_signers(delegates.iter().map(|delegate| &delegate.key));
         if countersigned.saturating_mul(2) <= delegates.len() {
             return Err(EntryError::NotEntitled {
@@ -80,18 +80,10 @@ impl Step {
         let new = all(keys);
         let present =
             except.map(|home| self.member(home)).transpose()?.map(|member| all(&member.admission.keys));
-        let root_meter = self.state.rules.genesis.root_meter.as_ref().map(|meter| meter.key);
         let is_kept =
             |place: usize, key: &PublicKey| present.is_some_and(|keys| keys.get(place) == Some(key));
-        let in_use = |key: &PublicKey| {
-            super::is_role(&self.roles(), key)
-                || root_meter == Some(*key)
-                || self.state.numbers.contains(key)
-                || self.state.delegates.seat_of(key).is_some()
-                || self.state.members.iter().any(|(_, member)| all(&member.admission.keys).contains(key))
-        };
         if let Some((_, key)) =
-            new.into_iter().enumerate().find(|(place, key)| !is_kept(*place, key) && in_use(key))
+            new.into_iter().enumerate().find(|(place, key)| !is_kept(*place, key) && self.is_key_in_use(key))
         {
             return Err(EntryError::KeyInUse { key });
         }

@@ -4,7 +4,9 @@
 //! same, so that a refused entry leaves no trace.
 
 mod assurance;
+mod delegation;
 mod departure;
+mod epoch;
 mod forward;
 mod gate;
 mod member;
@@ -25,6 +27,7 @@ use crate::outcome::{Outcome, PostingRecord, ReadingRecord};
 use crate::room::waits_after;
 use crate::state::{Member, State};
 
+pub(crate) use epoch::Closing;
 pub(crate) use forward::gate_of;
 
 const HOUR_MS: u64 = 3_600_000;
@@ -97,6 +100,11 @@ impl Step {
                 self.participation_change(verified, home, *from, *participation, time)
             }
             Body::Departure { home, from } => self.departure(verified, home, *from, time),
+            Body::Vote { home, ballot } => self.vote(verified, home, ballot, time),
+            Body::Candidacy { home, term, keys } => {
+                self.candidacy(verified, home, *term, keys.as_ref(), time)
+            }
+            Body::Misbehaviour(evidence) => self.misbehaviour(verified, evidence, time),
         }
     }
 
@@ -108,6 +116,7 @@ impl Step {
             Stream::Readings => &mut numbers.readings,
             Stream::Orders => &mut numbers.orders,
             Stream::Rest => &mut numbers.rest,
+            Stream::Delegates => &mut numbers.delegates,
         };
         if entry.number <= *last {
             return Err(EntryError::NumberUsed { number: entry.number, stream, last: *last });

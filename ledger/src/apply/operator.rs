@@ -111,6 +111,7 @@ impl Step {
             self.can_be_read(home, interval, *metered)?;
         }
         let salt = verified.entry().salt;
+        self.state.delegation.count_reading(home, time);
         for (interval, metered) in intervals_from(from, points.len()).zip(points) {
             let pending = Pending { metered: *metered, quality: Quality::Good, salt };
             self.book_operator_reading(home, interval, pending)?;
@@ -157,6 +158,7 @@ impl Step {
         let is_late = self.state.take_unread(home, interval.index());
         let replaced = if is_late { None } else { self.state.pending.insert(key, pending) };
         let before = replaced.map(|pending| pending.metered).unwrap_or_default();
+        self.count_energy(home, interval, before, pending.metered)?;
         let totals = &mut self.member_mut(home)?.totals;
         let moved = |read: u64, before: WattHours, now: WattHours| {
             read.saturating_sub(before.get()).saturating_add(now.get())

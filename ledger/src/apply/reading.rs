@@ -4,9 +4,10 @@ use energy::{HomeId, Interval, Quality, Reading, Timestamp, WattHours};
 use market::Metered;
 
 use super::Step;
+use crate::delegation::day_of;
 use crate::entry::Entry;
 use crate::error::EntryError;
-use crate::genesis::{INTERVAL_ENERGY_MAX, ReadingSource};
+use crate::genesis::{INTERVAL_ENERGY_MAX, ReadingSource, Stake};
 use crate::meter::{MeterRegistration, reading_hash};
 use crate::outcome::ReadingRecord;
 use crate::state::{MeterState, Pending};
@@ -42,6 +43,7 @@ impl Step {
         member.is_read = true;
         member.read_until = Some(reading.interval.index());
         member.salt = entry.salt;
+        self.state.delegation.count_reading(home, time);
         if let (Some(before), Some(energy)) = (before, energy) {
             self.book_energy(home, before.interval, reading, energy, entry)?;
         }
@@ -61,6 +63,7 @@ impl Step {
     ) -> Result<(), EntryError> {
         let settles = self.state.rules.genesis.market.reading_source == ReadingSource::Node;
         if settles {
+            self.count_energy(home, reading.interval, Metered::default(), energy)?;
             let totals = &mut self.member_mut(home)?.totals;
             totals.import_read = totals.import_read.saturating_add(energy.import.get());
             totals.export_read = totals.export_read.saturating_add(energy.export.get());
@@ -83,6 +86,21 @@ impl Step {
             } else if index >= self.state.next_provisional {
                 self.state.provisional.insert((index, home.clone()), pending);
             }
+        }
+        Ok(())
+    }
+
+    /// What was metered counts as stake where genesis says so, on the market day of its interval.
+    pub(super) fn count_energy(
+        &mut self,
+        home: &HomeId,
+        interval: Interval,
+        before: Metered,
+        now: Metered,
+    ) -> Result<(), EntryError> {
+        if self.state.rules.genesis.stake == Stake::Certified {
+            let (before, now) = (before.import.add(before.export)?, now.import.add(now.export)?);
+            self.state.delegation.count_energy(home, day_of(interval.start()), before, now);
         }
         Ok(())
     }

@@ -20,8 +20,13 @@ fn lively() -> Fixture {
 fn stated_every(assurance_every: u32) -> Fixture {
     let mut street = Fixture::with(3, |genesis| {
         genesis.mtu = energy::Mtu::Min60;
-        genesis.clock =
-            Some(DemoClock { origin: start(), wall_origin: start(), speed: 3_600, assurance_every });
+        genesis.clock = Some(DemoClock {
+            origin: start(),
+            wall_origin: start(),
+            speed: 3_600,
+            assurance_every,
+            epoch_every: 24,
+        });
     });
     street.baselines(2);
     street

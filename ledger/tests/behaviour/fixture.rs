@@ -160,6 +160,7 @@ pub fn genesis(homes: u8) -> Genesis {
         delegates: (1..=homes.min(4))
             .map(|number| Delegate { key: key((Use::Term, number)).public(), home: home(number) })
             .collect(),
+        stake: ledger::Stake::Membership,
     }
 }
 

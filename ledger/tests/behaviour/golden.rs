@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use energy::{Balance, ClockQuality, MeterSerial, NodeId, Price, Quality, Reading, TakenAt};
 use ledger::codec::Encode;
 use ledger::{
-    AssuranceStatement, Body, BreachOutcome, Certificate, ConnectionSize, EntryId, EnvelopePoint, FeePoint,
-    Finding, GateOutcome, Hash32, HomeOutcome, IntervalOutcome, Leaf, LeafSource, MemberKeys, MeterAssurance,
-    MeterEvidence, MeterExchange, Order, OrderOutcome, Outcome, OutcomeKind, OwnContract, Participation,
-    PvDeclaration, Registers, Salt, Signature, SignedEntry, StandingLimits, VoteKind, reading_hash,
-    vote_signing_bytes,
+    AssuranceStatement, Ballot, Block, BlockId, Body, BreachOutcome, Certificate, ConnectionSize,
+    ElectionOutcome, ElectionResult, EntryId, EnvelopePoint, Evidence, FeePoint, Finding, GateOutcome,
+    Hash32, HomeOutcome, IntervalOutcome, Leaf, LeafSource, MemberKeys, MeterAssurance, MeterEvidence,
+    MeterExchange, Order, OrderOutcome, Outcome, OutcomeKind, OwnContract, Participation, PvDeclaration,
+    Registers, Salt, SeatFate, SeatLoss, SeatOutcome, Signature, SignedEntry, SignedProposal, SignedVote,
+    StandingLimits, Statement, TermKeys, VoteKind, reading_hash, vote_signing_bytes,
 };
 use market::{HomeMatch, Metered, Position, Side};
 
@@ -81,6 +82,23 @@ fn reading_parts(of: &Reading) -> Parts {
         ("record_number", of.record_number.to_bytes()),
         ("previous_hash", of.previous_hash.to_vec()),
     ]
+}
+
+/// A vote and a proposal; they prove nothing, but have every field.
+fn statements() -> (SignedVote, SignedProposal) {
+    let (block, signature) = (BlockId(Hash32([0xdd; 32])), Signature([0xee; 64]));
+    let key = key((Use::Term, 1)).public();
+    let vote = SignedVote {
+        kind: VoteKind::Precommit,
+        height: 7,
+        round: 2,
+        block: Some(block),
+        voter: key,
+        signature,
+    };
+    let proposal =
+        SignedProposal { height: 7, round: 2, block, valid_round: Some(1), proposer: key, signature };
+    (vote, proposal)
 }
 
 /// One body of each kind.
@@ -208,6 +226,15 @@ fn bodies() -> Vec<Sample> {
         fields
     };
     let (import_delta, export_delta) = (-12_i64, 34_i64);
+    let (two, three) = (crate::fixture::home(2), crate::fixture::home(3));
+    let term_keys =
+        TermKeys { consensus: key((Use::Term, 101)).public(), cosigner: key((Use::Term, 102)).public() };
+    let (vote, proposal) = statements();
+    let mut of_misbehaviour =
+        vec![("first: 0 vote, 1 proposal", vec![0]), ("kind: 0 prevote, 1 precommit", vec![1])];
+    of_misbehaviour.extend(parts!(vote; height, round, block, voter, signature));
+    of_misbehaviour.push(("second: 0 vote, 1 proposal", vec![1]));
+    of_misbehaviour.extend(parts!(proposal; height, round, block, valid_round, proposer, signature));
     vec![
         (
             Body::Reading { home: Some(home.clone()), reading },
@@ -327,6 +354,36 @@ fn bodies() -> Vec<Sample> {
             member,
             vec![OPERATOR],
         ),
+        (
+            Body::Vote { home: home.clone(), ballot: Ballot::Approve([two.clone(), three.clone()].into()) },
+            tagged(
+                22,
+                of_home(vec![("ballot: 0 approve, 1 follow", vec![0]), ("approved", list(&[two, three]))]),
+            ),
+            member,
+            vec![],
+        ),
+        (
+            Body::Candidacy { home: home.clone(), term: 7, keys: Some(term_keys) },
+            tagged(
+                23,
+                of_home(vec![
+                    ("term", 7_u32.to_bytes()),
+                    ("keys, optional: consensus, cosigner", Some(term_keys).to_bytes()),
+                ]),
+            ),
+            member,
+            vec![(Use::Term, 101), (Use::Term, 102)],
+        ),
+        (
+            Body::Misbehaviour(Evidence {
+                first: Statement::Vote(vote),
+                second: Statement::Proposal(proposal),
+            }),
+            tagged(24, of_misbehaviour),
+            member,
+            vec![],
+        ),
     ]
 }
 
@@ -350,6 +407,8 @@ pub fn encodings() -> Vec<Vec<u8>> {
     all.push(street.ledger.delegates().to_bytes());
     all.extend(outcomes().into_iter().map(|(outcome, _)| outcome.to_bytes()));
     all.extend(trade_outcomes().into_iter().map(|(_, outcome, _)| outcome.to_bytes()));
+    all.extend(seat_outcomes().into_iter().map(|(_, outcome, _)| outcome.to_bytes()));
+    all.push(Block { last_commit: Some(certificate(&street)), ..block.clone() }.to_bytes());
     all.extend(street.genesis.members.iter().map(Encode::to_bytes));
     all
 }
@@ -479,6 +538,35 @@ fn trade_outcomes() -> Vec<(&'static str, Outcome, Parts)> {
     ]
 }
 
+/// The same of delegates; never sealed.
+fn seat_outcomes() -> Vec<(&'static str, Outcome, Parts)> {
+    let keys = [key((Use::Term, 1)).public(), key((Use::Term, 2)).public()];
+    let election = ElectionOutcome {
+        epoch: 6,
+        result: ElectionResult::Elected,
+        turnout_permille: 812,
+        candidates: 9,
+        term: 7,
+        faults: 1,
+        seats: keys.to_vec(),
+    };
+    let mut of_election = parts!(election; epoch);
+    of_election.push(("result: 0 elected, 1 turnout, 2 candidates", vec![0]));
+    of_election.extend(parts!(election; turnout_permille, candidates, term, faults));
+    of_election.push(("seats", list(&election.seats)));
+    let seat = SeatOutcome { key: keys[0], reason: SeatLoss::Silence, fate: SeatFate::Replaced(keys[1]) };
+    let of_seat = vec![
+        ("key", keys[0].to_bytes()),
+        ("reason: 0 equivocation, 1 silence", vec![1]),
+        ("fate: 0 replaced and by whom, 1 removed, 2 kept", vec![0]),
+        ("key of the standby", keys[1].to_bytes()),
+    ];
+    vec![
+        ("outcome-election", Outcome::Election(election), tagged(6, of_election)),
+        ("outcome-seat", Outcome::Seat(seat), tagged(7, of_seat)),
+    ]
+}
+
 /// Compares the parts with the value's own bytes and with the golden file; `facts` are hashes that follow from them.
 fn check(name: &str, bytes: &[u8], parts: &Parts, facts: &[(&str, String)]) {
     let joined: Vec<u8> = parts.iter().flat_map(|(_, part)| part.clone()).collect();
@@ -543,10 +631,12 @@ fn header_block_certificate_and_votes_have_the_bytes_of_their_golden_files() {
     let block = street.blocks[0].block.clone();
     let header = &block.header;
     let of_header = parts!(
-        header; chain, rule_version, height, parent, time, tree_size, tree_root, state_root, delegates, next_delegates
+        header; chain, rule_version, height, parent, time, tree_size, tree_root, state_root, delegates,
+        next_delegates, last_commit
     );
     check("header", &header.to_bytes(), &of_header, &[("block id", header.id().to_string())]);
-    let mut of_block = vec![("header", header.to_bytes())];
+    let mut of_block =
+        vec![("header", header.to_bytes()), ("certificate of the block before, optional", vec![0])];
     of_block.push(("count of entries", 2_u32.to_bytes()));
     for entry in &block.entries {
         of_block.push(("length of an entry", u32::try_from(entry.bytes().len()).unwrap().to_bytes()));
@@ -578,7 +668,7 @@ fn header_block_certificate_and_votes_have_the_bytes_of_their_golden_files() {
 fn outcomes_and_leaves_have_the_bytes_of_their_golden_files() {
     let settled = outcomes().into_iter().zip(["outcome-home", "outcome-interval"]);
     let settled = settled.map(|((outcome, parts), name)| (name, outcome, parts));
-    for (name, outcome, parts) in settled.chain(trade_outcomes()) {
+    for (name, outcome, parts) in settled.chain(trade_outcomes()).chain(seat_outcomes()) {
         let bytes = outcome.to_bytes();
         let leaf = |sealed| Leaf::new(sealed, &outcome.salt(), &bytes, LeafSource::Outcome(0));
         let facts = [
@@ -605,7 +695,7 @@ fn a_genesis_has_the_bytes_of_its_golden_file() {
         ("mtu, minutes", genesis.mtu.to_bytes()),
         ("currency", text(&genesis.currency)),
         ("start, ms", genesis.start.to_bytes()),
-        ("clock, optional: origin, wall origin, speed", genesis.clock.to_bytes()),
+        ("clock, optional: origin, wall origin, speed, assurance and epoch every", genesis.clock.to_bytes()),
         ("due_after_ms", genesis.due_after_ms.to_bytes()),
         ("forward: 0 off, 1 auction, 2 posted", vec![0]),
         ("market.envelope_permille", 500_u32.to_bytes()),
@@ -622,6 +712,7 @@ fn a_genesis_has_the_bytes_of_its_golden_file() {
         ("root_meter, optional: key, serial, profile hash, quantum", genesis.root_meter.to_bytes()),
         ("members: admission, participation, deposit", list(&genesis.members)),
         ("delegates: key, home", list(&genesis.delegates)),
+        ("stake: 0 membership, 1 certified", vec![0]),
     ];
     let ledger = ledger::Ledger::genesis(&genesis).unwrap();
     let facts =
@@ -635,9 +726,11 @@ fn a_snapshot_has_the_bytes_of_its_golden_file() {
     let snapshot = street.ledger.snapshot();
     let peaks = usize::try_from(street.ledger.tree_size().count_ones()).unwrap();
     let (tree, rest) = (12 + 32 * peaks, 36 + 8 + 32 + 12 + 32 * peaks + 32);
-    let state = "state: time, grace, next to settle, next gate, next provisional, delegates, bank, root meter; then members, \
+    let state = "state: time, grace, next to settle, next gate, next provisional, bank, root meter; then members, \
                  accounts, reserves, claims, tariff, last tariff, pending, pending root, provisional, unread, numbers, book, \
-                 positions, forward, fees, last fees, envelopes, caps, assurance";
+                 positions, forward, fees, last fees, envelopes, caps, assurance; of the delegates: height, epoch, epochs before, \
+                 faults, seats changed, last, present and next set, standbys, days, day, ballots, candidacies, opted out, \
+                 barred, term keys, signing, read days, energy";
     let parts = vec![
         ("chain: id, recovery", street.ledger.chain().to_bytes()),
         ("height", street.ledger.height().to_bytes()),

@@ -426,7 +426,7 @@ impl History {
                     expected.extend(self.tally.trades.take_settled(of, remembered));
                 }
                 Outcome::Breach(of) => found.push((of.home.clone(), of.interval)),
-                Outcome::Interval(_) => {}
+                Outcome::Interval(_) | Outcome::Election(_) | Outcome::Seat(_) => {}
             }
         }
         assert_eq!(found, expected, "breaches of caps");

@@ -3,6 +3,7 @@
 mod assurance;
 mod blocks;
 mod decoders;
+mod delegates;
 mod departures;
 mod dst;
 mod envelopes;
@@ -25,3 +26,4 @@ mod statement;
 mod tariffs;
 mod terms_histories;
 mod thin_market;
+mod town;

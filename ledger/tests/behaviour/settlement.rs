@@ -350,7 +350,8 @@ fn a_gap_of_ten_minutes_is_no_outage() {
 
 #[test]
 fn on_an_accelerated_chain_a_gap_is_an_outage_only_after_two_seconds_of_wall_time() {
-    let clock = DemoClock { origin: start(), wall_origin: start(), speed: 720, assurance_every: 96 };
+    let clock =
+        DemoClock { origin: start(), wall_origin: start(), speed: 720, assurance_every: 96, epoch_every: 96 };
     for (gap_ms, outage) in [(1_440_000, false), (1_440_001, true)] {
         let mut street = Fixture::with(2, |genesis| genesis.clock = Some(clock));
         street.baselines(2);

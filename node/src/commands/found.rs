@@ -165,6 +165,7 @@ fn build(
         roles: keys.roles,
         root_meter: root_meter(terms.root_meter.as_ref(), keys)?,
         delegates: delegates(terms, cards, &members)?,
+        stake: ledger::Stake::Membership,
         members,
     })
 }

@@ -4,6 +4,7 @@ pub mod bill;
 mod case;
 mod check;
 pub mod community;
+pub mod delegates;
 mod files;
 mod found;
 mod hand_in;
@@ -107,6 +108,9 @@ pub fn dispatch(cli: Cli) -> Result<Exit, CommandError> {
         Command::Meter(command) => meter::meter(command, output),
         Command::Market(command) => block_on(market::market(command, output))?,
         Command::Ledger(LedgerCommand::Verify(args)) => ledger::verify(&args, output),
+        Command::Ledger(LedgerCommand::Delegates(args)) => delegates::delegates(&args, output),
+        Command::Ledger(LedgerCommand::Vote(args)) => block_on(delegates::vote(&args, output))?,
+        Command::Ledger(LedgerCommand::Candidate(args)) => block_on(delegates::candidate(&args, output))?,
         Command::Bill(args) => bill::bill(&args, output),
         Command::Tariff(command) => tariff::tariff(&command, output),
         Command::Money(command) => money::money(&command, output),

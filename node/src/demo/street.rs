@@ -529,6 +529,7 @@ fn genesis(
             wall_origin: first.start(),
             speed: args.speed,
             assurance_every: ASSURANCE_EVERY,
+            epoch_every: Mtu::Min15.per_day(),
         }),
         due_after_ms: Mtu::Min15.ms(),
         forward: forward_of(args),
@@ -556,6 +557,7 @@ fn genesis(
             .take(seats)
             .map(|part| Delegate { key: part.identity.consensus_public(), home: part.home.id.clone() })
             .collect(),
+        stake: ledger::Stake::Membership,
     };
     genesis.validate()?;
     Ok(genesis)

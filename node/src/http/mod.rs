@@ -18,6 +18,7 @@
 
 mod database;
 mod day;
+mod delegates;
 mod events;
 mod guard;
 mod household;
@@ -110,6 +111,7 @@ pub fn router(state: HttpState) -> Router {
         .route("/readings", get(routes::readings))
         .route("/assurance", get(routes::assurance))
         .route("/blocks", get(routes::blocks))
+        .route("/ledger/delegates", get(delegates::delegates))
         .route("/peers", get(routes::peers))
         .route("/meters", get(routes::meters))
         .route("/household", get(household::household))

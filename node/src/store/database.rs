@@ -124,7 +124,11 @@ fn harden(connection: &Connection) -> rusqlite::Result<()> {
 
 /// Sets what durability depends on and checks that it took: `synchronous = NORMAL` at a delegate could lose a block it
 /// has voted on.
-fn set_durability(connection: &Connection, path: &Path, durability: Durability) -> Result<(), StoreError> {
+pub(super) fn set_durability(
+    connection: &Connection,
+    path: &Path,
+    durability: Durability,
+) -> Result<(), StoreError> {
     let fault = |source| StoreError::database(path, "set durability")(source);
     let mode: String =
         connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0)).map_err(fault)?;

@@ -128,6 +128,7 @@ pub fn genesis() -> Genesis {
         delegates: (1..=HOMES)
             .map(|number| Delegate { key: public(TERM, number), home: home(number) })
             .collect(),
+        stake: ledger::Stake::Membership,
     }
 }
 

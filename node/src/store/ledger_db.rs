@@ -75,6 +75,28 @@ impl LedgerDb {
         self.last.0
     }
 
+    /// Why the last block stored is final; `None` before the first.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] names the block.
+    pub fn last_certificate(&self) -> Result<Option<Certificate>, StoreError> {
+        if self.last.0 == 0 {
+            return Ok(None);
+        }
+        let row =
+            StoredBlock::read(&self.connection, self.last.0).map_err(StoreError::damaged(&self.path))?;
+        let (_, certificate) = row.examine(&self.chain, None).map_err(StoreError::damaged(&self.path))?;
+        Ok(Some(certificate))
+    }
+
+    /// From the next block on, stores as durably as asked for. What was stored less durably before becomes so with it.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the disk refuses it.
+    pub fn set_durability(&self, durability: Durability) -> Result<(), StoreError> {
+        database::set_durability(&self.connection, &self.path, durability)
+    }
+
     /// Stores a decided block, with its certificate and everything that follows from it, in one transaction: durable
     /// as asked for when this returns, or not there at all. `finality_ms` is how long it took from the first receipt of
     /// its oldest entry, `wall_ms` the Unix time at which it was decided.

@@ -358,7 +358,9 @@ fn settlements(executed: &Executed, wanted: fn(OutcomeKind) -> bool) -> Vec<Row>
         | Outcome::Interval(_)
         | Outcome::Gate(_)
         | Outcome::Order(_)
-        | Outcome::Breach(_) => None,
+        | Outcome::Breach(_)
+        | Outcome::Election(_)
+        | Outcome::Seat(_) => None,
     };
     outcomes(executed).filter_map(row).collect()
 }
@@ -400,7 +402,12 @@ fn settlement(height: u64, leaf: u64, outcome: &HomeOutcome, quantum: WattHours)
 fn intervals(executed: &Executed) -> Vec<Row> {
     let row = |outcome: &Outcome| match outcome {
         Outcome::Interval(interval) => Some(interval_row(executed, interval)),
-        Outcome::Home(_) | Outcome::Gate(_) | Outcome::Order(_) | Outcome::Breach(_) => None,
+        Outcome::Home(_)
+        | Outcome::Gate(_)
+        | Outcome::Order(_)
+        | Outcome::Breach(_)
+        | Outcome::Election(_)
+        | Outcome::Seat(_) => None,
     };
     executed.outcomes.iter().filter_map(row).collect()
 }

@@ -157,6 +157,12 @@ impl StoredBlock {
                 return ("entries", "its header is not the block's".to_owned());
             }
             Ok(block) => {
+                if block.last_commit.as_ref().map_or(Hash32::ZERO, Certificate::hash) != header.last_commit {
+                    return (
+                        "entries",
+                        "its certificate of the block before is not the one it names".to_owned(),
+                    );
+                }
                 if let Err((position, error)) = block.verify(chain, |_| None) {
                     return ("entries", format!("entry {position}: {error}"));
                 }

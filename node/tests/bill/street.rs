@@ -107,7 +107,7 @@ fn genesis_toml(supplier_leg: &str) -> String {
     format!(
         "name = \"Lane East\"\ncurrency = \"EUR\"\nmtu_minutes = 60\nstart = {START}\ndue_after_ms = 900000\n\
          supplier_leg = \"{supplier_leg}\"\nsupplier_credit_n = 1000000000000\n\
-         [clock]\norigin = {START}\nwall_origin = {START}\nspeed = 3600\nassurance_every = 24\n\
+         [clock]\norigin = {START}\nwall_origin = {START}\nspeed = 3600\nassurance_every = 24\nepoch_every = 24\n\
          [tariff]\nimport_price = 250000\nexport_price = 80000\n\
          [caps]\nprice_min = -100000\nprice_max = 1000000\ntransfer_max_n = 1000000000000\n[roles]\n{roles}\
          [[node]]\nid = \"grid\"\n\

@@ -452,6 +452,7 @@ fn genesis(folder: &Path, parts: &[Parts], seats: usize, wall_origin: u64) -> Ge
             wall_origin: Timestamp::from_unix_ms(wall_origin),
             speed: SPEED,
             assurance_every: Mtu::Min5.per_day(),
+            epoch_every: Mtu::Min5.per_day(),
         }),
         due_after_ms: 900_000,
         forward: Forward::Off,
@@ -501,6 +502,7 @@ fn genesis(folder: &Path, parts: &[Parts], seats: usize, wall_origin: u64) -> Ge
             .take(seats)
             .map(|(name, identity, ..)| Delegate { key: identity.consensus_public(), home: home(name) })
             .collect(),
+        stake: ledger::Stake::Membership,
     };
     genesis.validate().unwrap();
     genesis

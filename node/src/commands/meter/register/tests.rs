@@ -197,6 +197,7 @@ fn genesis_of(folder: &Path, identity: &Identity, name: &str) -> Genesis {
             deposit: Balance::new(1_000_000_000),
         }],
         delegates: vec![Delegate { key: identity.consensus_public(), home: home() }],
+        stake: ledger::Stake::Membership,
     }
 }
 
