@@ -51,8 +51,8 @@ pub use member::{Member, RegisteredMeter};
 pub use meters::{Flows, MeterRow, Meters};
 pub use problem::{PROBLEM_MEDIA_TYPE, Problem};
 pub use rows::{
-    Balance, BlockRow, IntervalRow, PAGE_DEFAULT, PAGE_MAX, Page, Peer, Peers, ReadingRow, SettlementKind,
-    SettlementRow, Submitted,
+    Balance, BlockRow, IntervalRow, PAGE_DEFAULT, PAGE_MAX, Page, Peer, Peers, ReadingRow, Relay, Relaying,
+    Serving, SettlementKind, SettlementRow, Submitted,
 };
 pub use status::{CheckState, Finality, Health, LiveInterval, MeterCondition, MeterStatus, Power, Status};
 pub use time::Time;

@@ -236,7 +236,7 @@ pub struct Peer {
     pub home: Option<String>,
     /// Its network key, 64 hex digits.
     pub key: String,
-    /// Its network address.
+    /// Its network address; with `/p2p-circuit` in it, the way there leads through a relay.
     pub address: String,
     /// Since when it is connected, wall time.
     pub connected_since: Time,
@@ -251,6 +251,38 @@ pub struct Peers {
     pub schema_version: u32,
     /// The peers.
     pub items: Vec<Peer>,
+    /// Relays, of this node and for others.
+    #[serde(default)]
+    pub relaying: Relaying,
+}
+
+/// How homes that nobody can dial are reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Relaying {
+    /// The relays that this node is told of.
+    pub relays: Vec<Relay>,
+    /// What this node passes on for others; absent if it is no relay.
+    pub serving: Option<Serving>,
+}
+
+/// A relay of this node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Relay {
+    /// Its home, where the membership names it.
+    pub home: Option<String>,
+    /// Its network address.
+    pub address: String,
+    /// Whether it takes connections for this home now.
+    pub reserved: bool,
+}
+
+/// What a relay does for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Serving {
+    /// Homes for which it takes connections.
+    pub homes: u32,
+    /// Connections that it passes on now.
+    pub circuits: u32,
 }
 
 /// A ledger entry was taken. It is acknowledged only when a final block holds it.

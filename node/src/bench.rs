@@ -129,6 +129,7 @@ async fn ledger(args: &LedgerArgs, folder: &Path) -> anyhow::Result<LedgerFigure
             listen: vec!["/ip4/127.0.0.1/tcp/0".parse()?],
             peers: nodes.iter().flat_map(|node| node.addresses.clone()).collect(),
             mdns: false,
+            relaying: crate::network::Relaying::default(),
             zone: Zone::UTC,
             api: ApiSettings { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), ..ApiSettings::default() },
             meters: MeterSetup::default(),

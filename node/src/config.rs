@@ -22,6 +22,7 @@ use report::Report;
 use toml::de::DeValue;
 use value::{FromToml, Mismatch};
 
+use crate::network::{RELAYS_MAX, Relaying};
 use crate::zone::Zone;
 
 /// No configuration is longer, in bytes.
@@ -90,6 +91,8 @@ pub struct NetworkSettings {
     pub peers: Vec<Multiaddr>,
     /// Finds members on the local network by multicast.
     pub mdns: bool,
+    /// Relays, for a home that nobody can dial, and whether this node is one.
+    pub relaying: Relaying,
 }
 
 /// Pace and timeouts of consensus, wall-clock ms.
@@ -213,7 +216,13 @@ impl Config {
         if self.meter.is_none() {
             warnings.push("no [meter]: this home's readings will be missing".to_owned());
         }
-        if self.network.peers.is_empty() && !self.network.mdns {
+        if let [relay] = self.network.relaying.relays.as_slice() {
+            warnings.push(format!(
+                "network.relays names {relay} alone: while that node is off, homes behind other routers do not reach this \
+                 one; name two, of different owners"
+            ));
+        }
+        if self.network.peers.is_empty() && self.network.relaying.relays.is_empty() && !self.network.mdns {
             warnings.push("network.peers is empty and mdns is off: this node waits to be dialled".to_owned());
         }
         warnings
@@ -303,6 +312,21 @@ fn read_network(section: Option<&Section<'_>>) -> NetworkSettings {
         ),
         peers: peers.into_iter().map(|peer| peer.0).collect(),
         mdns: section.is_some_and(|section| section.or("mdns", false)),
+        relaying: section.map(read_relaying).unwrap_or_default(),
+    }
+}
+
+fn read_relaying(section: &Section<'_>) -> Relaying {
+    let relays = section.list::<PeerAddress>("relays").unwrap_or_default();
+    if relays.len() > RELAYS_MAX {
+        let help = Some("two, of different owners, are enough".to_owned());
+        section.fault("relays", format!("more than {RELAYS_MAX} relays"), "too many", help);
+    }
+    let announce = section.list::<ListenAddress>("announce").unwrap_or_default();
+    Relaying {
+        relays: relays.into_iter().map(|relay| relay.0).collect(),
+        serves: section.or("relay", false),
+        announce: announce.into_iter().map(|address| address.0).collect(),
     }
 }
 

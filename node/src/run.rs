@@ -30,7 +30,7 @@ use crate::http::{self, About, Head, HttpState, Language, Live, TokenHash};
 use crate::identity::Identity;
 use crate::metering::{self, Fate, MeterOwner, Metering, MeteringParts, OnLedger, Shown};
 use crate::meters::{self, FurtherMeterSetup, MeterPanel};
-use crate::network::{self, NetworkConfig, NetworkEvent, NetworkHandle};
+use crate::network::{self, NetworkConfig, NetworkEvent, NetworkHandle, Relaying};
 use crate::store::Durability;
 use crate::store::household::HouseholdDb;
 use crate::store::ledger_db::LedgerDb;
@@ -68,6 +68,8 @@ pub struct NodeSetup {
     pub peers: Vec<Multiaddr>,
     /// Whether it looks for members by multicast.
     pub mdns: bool,
+    /// Through whom it is reached where nobody can dial it, and whether it is a relay itself.
+    pub relaying: Relaying,
     /// Where the home's clocks are.
     pub zone: Zone,
     /// Where and how it serves the API.
@@ -333,6 +335,7 @@ async fn start_network(
         peers: setup.peers.clone(),
         members: ledger.members().iter().map(|(_, member)| member.admission.keys.network).collect(),
         mdns: setup.mdns,
+        relaying: setup.relaying.clone(),
     };
     Ok(network::spawn(config).await?)
 }
@@ -518,7 +521,26 @@ async fn show_peers(network: NetworkHandle, ledger: Ledger, live: Arc<Live>) {
             rtt_ms: peer.rtt.map(|rtt| u64::try_from(rtt.as_millis()).unwrap_or(u64::MAX)),
         });
         live.set_peers(peers.collect());
+        live.set_relays(shown_relays(&network.relays(), &homes));
         tokio::time::sleep(PEERS_EVERY).await;
+    }
+}
+
+fn shown_relays(
+    report: &network::RelayReport,
+    homes: &std::collections::BTreeMap<PublicKey, String>,
+) -> api::Relaying {
+    let relay = |relay: &network::RelayState| api::Relay {
+        home: homes.get(&relay.key).cloned(),
+        address: relay.address.to_string(),
+        reserved: relay.reserved,
+    };
+    let count = |of: usize| u32::try_from(of).unwrap_or(u32::MAX);
+    api::Relaying {
+        relays: report.relays.iter().map(relay).collect(),
+        serving: report
+            .serving
+            .map(|serving| api::Serving { homes: count(serving.homes), circuits: count(serving.circuits) }),
     }
 }
 
@@ -617,6 +639,7 @@ pub async fn run(
         listen: config.network.listen.clone(),
         peers: config.network.peers.clone(),
         mdns: config.network.mdns,
+        relaying: config.network.relaying.clone(),
         zone: config.zone,
         api: config.api.clone(),
         meters: MeterSetup::of(config)?,

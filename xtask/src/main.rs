@@ -3,6 +3,7 @@
 #![expect(clippy::print_stderr, reason = "a chore tells its user what it does on stderr")]
 
 mod bench;
+mod faults;
 mod peers;
 mod run;
 mod soak;
@@ -26,6 +27,8 @@ enum Chore {
     Setup,
     /// Measure; figures and machine go to docs/benchmarks.md by hand.
     Bench(bench::Args),
+    /// Let things go wrong around real nodes in network namespaces (docs/network-faults.md).
+    Faults(faults::Args),
     /// Let a layer run for long against peers that misbehave.
     Soak(soak::Args),
 }
@@ -35,6 +38,7 @@ fn main() -> anyhow::Result<()> {
         Chore::Test => test::all(),
         Chore::Setup => peers::install(),
         Chore::Bench(args) => bench::run(&args),
+        Chore::Faults(args) => faults::run(&args),
         Chore::Soak(args) => soak::run(&args),
     }
 }

@@ -5,10 +5,12 @@ use anyhow::{Context, bail};
 use crate::run::{output_of, root, run, succeeds};
 
 /// Debian packages, and a command that succeeds if what each brings is there.
-const PACKAGES: [(&str, &str); 6] = [
+const PACKAGES: [(&str, &str); 8] = [
     ("mbpoll", "command -v mbpoll"),
     ("socat", "command -v socat"),
     ("gcc", "command -v cc"),
+    ("iproute2", "command -v ip"),
+    ("nftables", "command -v nft"),
     ("pkg-config", "command -v pkg-config"),
     (
         "libmodbus-dev",

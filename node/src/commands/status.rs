@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use api::{Balance, Client, ClientError, Status};
+use api::{Balance, Client, ClientError, Peers, Status};
 use serde_json::json;
 
 use super::{CommandError, files, out};
@@ -28,14 +28,18 @@ pub(super) async fn status(args: StatusArgs, output: Output) -> Result<Exit, Com
     let status = client.status().await.map_err(|error| refused(&error))?;
     // A home without an account, or a database that is busy, is no reason not to show the rest.
     let balance = client.balance().await.ok();
+    let peers = client.peers().await.ok();
     match output {
         Output::Json => {
             let mut shown = json!(status);
             shown["balance"] = json!(balance);
+            shown["relaying"] = json!(peers.as_ref().map(|peers| &peers.relaying));
+            shown["relayed"] = json!(peers.as_ref().map(relayed));
             out::json(&shown);
         }
         Output::Text => {
             print(&status);
+            peers.iter().for_each(print_relaying);
             balance.iter().for_each(print_balance);
         }
     }
@@ -116,6 +120,29 @@ fn print(status: &Status) {
         ("version", status.version.clone()),
     ];
     rows.iter().for_each(|(name, value)| out::line(&format!("{name:<12} {value}")));
+}
+
+/// The homes to which the way leads through a relay.
+fn relayed(peers: &Peers) -> Vec<&str> {
+    let through = peers.items.iter().filter(|peer| peer.address.contains("/p2p-circuit"));
+    through.map(|peer| peer.home.as_deref().unwrap_or("unknown member")).collect()
+}
+
+/// Nothing where no relay plays a part.
+fn print_relaying(peers: &Peers) {
+    let relayed = relayed(peers);
+    if !relayed.is_empty() {
+        out::line(&format!("{:<12} {}", "relayed", relayed.join(", ")));
+    }
+    for relay in &peers.relaying.relays {
+        let name = relay.home.as_deref().unwrap_or("unknown member");
+        let state = if relay.reserved { "takes connections for this home" } else { "NOT AVAILABLE" };
+        out::line(&format!("{:<12} {name}: {state}", "relay"));
+    }
+    if let Some(serving) = peers.relaying.serving {
+        let (homes, circuits) = (serving.homes, serving.circuits);
+        out::line(&format!("{:<12} for {homes} homes, {circuits} connections passed on", "is a relay"));
+    }
 }
 
 fn print_balance(balance: &Balance) {

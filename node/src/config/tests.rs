@@ -260,3 +260,26 @@ fn a_device_over_modbus_has_the_documented_defaults() {
     assert_eq!((read.timeout, read.map), (Duration::from_secs(1), ControlMap::Sunspec { revert_s: 300 }));
     assert_eq!(modbus(&format!("{text}revert_s = 0\n")).map, ControlMap::Sunspec { revert_s: 0 });
 }
+
+#[test]
+fn relays_are_read_and_a_single_one_is_warned_of() {
+    let relay = |last: u8| {
+        format!("\"/ip4/203.0.113.{last}/tcp/8470/p2p/12D3KooWNbGStuRvcA1e6mpJaefMhBXvdpL8Zd3YqL7KZQhAGdbD\"")
+    };
+    let config = |network: &str| read(&format!("home = \"h1\"\ndata_dir = \".\"\n[network]\n{network}\n"));
+    let two = config(&format!("relays = [{}, {}]", relay(11), relay(12))).unwrap();
+    assert_eq!((two.network.relaying.relays.len(), two.network.relaying.serves), (2, false));
+    let warned =
+        |config: &Config| config.warnings().iter().any(|it| it.contains("name two, of different owners"));
+    assert!(!warned(&two) && !two.warnings().iter().any(|it| it.contains("waits to be dialled")));
+    assert!(warned(&config(&format!("relays = [{}]", relay(11))).unwrap()));
+    let serving = config("relay = true\nannounce = [\"/ip4/203.0.113.7/tcp/8470\"]").unwrap();
+    assert!(serving.network.relaying.serves && serving.network.relaying.announce.len() == 1);
+    let many: Vec<String> = (11..16).map(relay).collect();
+    let report = config(&format!("relays = [{}]", many.join(", "))).unwrap_err().to_string();
+    assert!(report.contains("more than 4 relays"), "{report}");
+    assert!(
+        config("relays = [\"/ip4/203.0.113.7/tcp/8470\"]").is_err(),
+        "an address without an id could be anybody's"
+    );
+}

@@ -289,6 +289,7 @@ impl Street {
             // Each node dials the delegates that stand already; members tell each other of the rest.
             peers: delegates.flat_map(|other| other.node.addresses.clone()).collect(),
             mdns: false,
+            relaying: crate::network::Relaying::default(),
             zone: RECORDED,
             api: ApiSettings {
                 listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),

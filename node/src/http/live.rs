@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use api::{
     BlockRow, Event, Finality, Flows, LiveInterval, Member, MeterRow, MeterStatus, Meters, NumberedEvent,
-    Peer, Power, SCHEMA_VERSION, Status, Time,
+    Peer, Power, Relaying, SCHEMA_VERSION, Status, Time,
 };
 use energy::{HomeId, Interval, Mtu, Timestamp};
 use ledger::Ledger;
@@ -94,6 +94,7 @@ struct State {
     meters: Vec<(MeterRow, Option<Instant>)>,
     flows: Result<Flows, String>,
     peers: Vec<Peer>,
+    relaying: Relaying,
     role: Role,
     claim_n: i64,
     reserved_n: i64,
@@ -120,6 +121,7 @@ impl Live {
             meters: Vec::new(),
             flows: Err("no meter was read yet".to_owned()),
             peers: Vec::new(),
+            relaying: Relaying::default(),
             role: Role { syncing: true, ..Role::default() },
             claim_n: 0,
             reserved_n: 0,
@@ -209,6 +211,11 @@ impl Live {
         for peer in peers.into_iter().filter(|peer| missing_in(&before, peer)) {
             self.publish(Event::Peer { up: true, peer });
         }
+    }
+
+    /// Through whom this node is reached, and for whom it is a relay.
+    pub fn set_relays(&self, relaying: Relaying) {
+        self.lock().relaying = relaying;
     }
 
     /// What this node does.
@@ -311,6 +318,12 @@ impl Live {
     #[must_use]
     pub fn peers(&self) -> Vec<Peer> {
         self.lock().peers.clone()
+    }
+
+    /// Through whom this node is reached, and for whom it is a relay.
+    #[must_use]
+    pub fn relays(&self) -> Relaying {
+        self.lock().relaying.clone()
     }
 
     /// Everything at a glance. `last_settled` is not known here but in the store.

@@ -305,7 +305,8 @@ pub(super) async fn blocks(
 
 /// `GET /api/v1/peers`
 pub(super) async fn peers(State(served): State<Served>) -> Json<Peers> {
-    Json(Peers { schema_version: SCHEMA_VERSION, items: served.state.live.peers() })
+    let live = &served.state.live;
+    Json(Peers { schema_version: SCHEMA_VERSION, items: live.peers(), relaying: live.relays() })
 }
 
 /// `GET /api/v1/meters`

@@ -4,7 +4,7 @@
 //! signed with its network key (libp2p RFC 0003), which any member may pass on. So a member that knows one other
 //! member finds all, and nobody can send the neighbourhood dialling to addresses of somebody else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use ledger::PublicKey;
@@ -17,6 +17,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use super::limits::{CONNECT_TIMEOUT, HEAD_START, REDIAL_MAX, REDIAL_MIN};
 use super::peer_id::{key_of, peer_id_of};
+use super::relay::relay_in;
 
 /// Addresses kept of one member and written into a record.
 const ADDRESSES_MAX: usize = 8;
@@ -69,6 +70,19 @@ struct Place {
     attempts: Attempts,
 }
 
+impl Place {
+    /// Where to dial. A private address may be somebody else's in another house, and whoever answers there ends the whole
+    /// attempt: so every second one goes through relays only.
+    fn addresses(&self, own: &[Multiaddr]) -> Vec<Multiaddr> {
+        let all = || self.configured.iter().chain(&self.learned).filter(|it| !own.contains(it));
+        let circuits: Vec<_> = all().filter(|it| relay_in(it).is_some()).cloned().collect();
+        if self.attempts.failures % 2 == 1 && !circuits.is_empty() {
+            return circuits;
+        }
+        all().cloned().collect()
+    }
+}
+
 struct Record {
     sequence: u64,
     envelope: Vec<u8>,
@@ -85,6 +99,10 @@ struct Unknown {
 pub(super) struct AddressBook {
     own: PublicKey,
     own_record: Option<Vec<u8>>,
+    /// Where this node listens: another home's private address may be the same, and leads nowhere then.
+    own_addresses: Vec<Multiaddr>,
+    /// Relays: dialled from the listening port, whose mapping in a router the other end of a hole punch will then know.
+    relays: BTreeSet<PublicKey>,
     places: BTreeMap<PublicKey, Place>,
     unknown: Vec<Option<Unknown>>,
 }
@@ -92,7 +110,14 @@ pub(super) struct AddressBook {
 impl AddressBook {
     /// A book that knows the configured addresses, with or without `/p2p/` peer id.
     pub(super) fn new(own: PublicKey, configured: &[Multiaddr], now: Instant) -> Self {
-        let mut book = Self { own, own_record: None, places: BTreeMap::new(), unknown: Vec::new() };
+        let mut book = Self {
+            own,
+            own_record: None,
+            own_addresses: Vec::new(),
+            relays: BTreeSet::new(),
+            places: BTreeMap::new(),
+            unknown: Vec::new(),
+        };
         for address in configured {
             match peer_in(address) {
                 Some(peer) => match key_of(&peer) {
@@ -109,6 +134,16 @@ impl AddressBook {
             }
         }
         book
+    }
+
+    /// Members to be dialled and kept because connections come through them.
+    pub(super) fn add_relays(&mut self, relays: &[Multiaddr], now: Instant) {
+        for address in relays {
+            if let Some(key) = peer_in(address).and_then(|peer| key_of(&peer)) {
+                self.configure(key, address.clone(), now);
+                self.relays.insert(key);
+            }
+        }
     }
 
     fn configure(&mut self, key: PublicKey, address: Multiaddr, now: Instant) {
@@ -135,17 +170,18 @@ impl AddressBook {
         let members = self.places.iter_mut().filter(|(key, place)| place.attempts.next <= now && wanted(key));
         let mut dials: Vec<Dial> = members
             .filter_map(|(key, place)| {
-                let addresses: Vec<_> = place.configured.iter().chain(&place.learned).cloned().collect();
+                let addresses = place.addresses(&self.own_addresses);
                 let peer = peer_id_of(key).filter(|_| !addresses.is_empty())?;
                 place.attempts.begun(now);
-                // A new port for each dial: two nodes that dial each other from their listening ports would meet in
-                // one TCP connection whose both ends think they opened it.
                 let options = DialOpts::peer_id(peer)
                     .addresses(addresses)
-                    .condition(PeerCondition::DisconnectedAndNotDialing)
-                    .allocate_new_port()
-                    .build();
-                Some(Dial { options, whom: Whom::Member(*key) })
+                    .condition(PeerCondition::DisconnectedAndNotDialing);
+                if self.relays.contains(key) {
+                    return Some(Dial { options: options.build(), whom: Whom::Member(*key) });
+                }
+                // A new port for each dial: two nodes that dial each other from their listening ports would meet in
+                // one TCP connection whose both ends think they opened it.
+                Some(Dial { options: options.allocate_new_port().build(), whom: Whom::Member(*key) })
             })
             .collect();
         for (at, unknown) in self.unknown.iter_mut().enumerate() {
@@ -224,10 +260,11 @@ impl AddressBook {
         }
     }
 
-    /// Signs this node's own record anew; loopback addresses only if it listens nowhere else.
-    pub(super) fn sign_own(&mut self, keypair: &Keypair, listening: &[Multiaddr]) {
-        let remote: Vec<_> = listening.iter().filter(|it| !is_loopback(it)).cloned().collect();
-        let mut addresses = if remote.is_empty() { listening.to_vec() } else { remote };
+    /// Signs this node's own record anew: `told` first, and where it listens; loopback only if that is nowhere else.
+    pub(super) fn sign_own(&mut self, keypair: &Keypair, told: Vec<Multiaddr>, listening: &[Multiaddr]) {
+        self.own_addresses = listening.to_vec();
+        let mut addresses = told;
+        addresses.extend(without_loopback(listening));
         addresses.truncate(ADDRESSES_MAX);
         self.own_record = match PeerRecord::new_interop(keypair, addresses) {
             Ok(record) => Some(record.into_signed_envelope().into_protobuf_encoding()),
@@ -241,14 +278,12 @@ impl AddressBook {
     /// The answer to a peer that asks for records: own first.
     pub(super) fn records(&self) -> Vec<u8> {
         let others = self.places.values().filter_map(|place| place.record.as_ref()).map(|it| &it.envelope);
-        let mut answer = Vec::new();
-        for envelope in self.own_record.iter().chain(others).take(RECORDS_MAX) {
-            if let Ok(length) = u16::try_from(envelope.len()) {
-                answer.extend_from_slice(&length.to_be_bytes());
-                answer.extend_from_slice(envelope);
-            }
-        }
-        answer
+        framed(self.own_record.iter().chain(others).take(RECORDS_MAX))
+    }
+
+    /// This node's own record, as part of such an answer.
+    pub(super) fn own_record(&self) -> Vec<u8> {
+        framed(self.own_record.iter())
     }
 
     /// Takes in the records that `from` answered, of members for which `wanted` holds; returns how many were new.
@@ -289,29 +324,43 @@ impl AddressBook {
         let signed = SignedEnvelope::from_protobuf_encoding(envelope).ok()?;
         let record = PeerRecord::from_signed_envelope_interop(signed).ok()?;
         let key = key_of(&record.peer_id()).filter(|key| *key != self.own && wanted(key))?;
+        let own = self.own;
+        let relayed = |it: &&Multiaddr| relay_in(it).is_some_and(|relay| relay != own && wanted(&relay));
+        let leads = record.addresses().iter().filter(|it| is_dialable(it) || relayed(it));
         let place = self.place(key, now);
         // What a member says of itself holds even if its clock, and with it the sequence, went back.
         let newer = place.record.as_ref().is_none_or(|it| it.sequence < record.seq());
         if !newer && from != key {
             return None;
         }
-        place.learned =
-            record.addresses().iter().filter(|it| is_dialable(it)).take(ADDRESSES_MAX).cloned().collect();
+        place.learned = leads.take(ADDRESSES_MAX).cloned().collect();
         place.record = Some(Record { sequence: record.seq(), envelope: envelope.to_vec() });
         Some(())
     }
 }
 
+fn framed<'a>(envelopes: impl Iterator<Item = &'a Vec<u8>>) -> Vec<u8> {
+    let mut answer = Vec::new();
+    for envelope in envelopes {
+        if let Ok(length) = u16::try_from(envelope.len()) {
+            answer.extend_from_slice(&length.to_be_bytes());
+            answer.extend_from_slice(envelope);
+        }
+    }
+    answer
+}
+
 /// The pause after `failures` failures: doubling between the bounds, less up to half of it at random, so that a
 /// street that lost its power does not dial in step.
-fn pause(failures: u32) -> Duration {
+pub(super) fn pause(failures: u32) -> Duration {
     let full = REDIAL_MIN.saturating_mul(1 << failures.min(10)).min(REDIAL_MAX);
     // Without random bytes the pause is the full one: jitter is a courtesy, not a need.
     let jitter = getrandom::u32().unwrap_or(0) % 512;
     full.saturating_sub(full / 1024 * jitter).max(REDIAL_MIN)
 }
 
-fn peer_in(address: &Multiaddr) -> Option<PeerId> {
+/// The first peer that `address` names.
+pub(super) fn peer_in(address: &Multiaddr) -> Option<PeerId> {
     address.iter().find_map(|part| if let Protocol::P2p(peer) = part { Some(peer) } else { None })
 }
 
@@ -322,6 +371,12 @@ fn is_dialable(address: &Multiaddr) -> bool {
         && matches!(parts.next(), Some(Protocol::Tcp(_)))
         && matches!(parts.next(), None | Some(Protocol::P2p(_)))
         && parts.next().is_none()
+}
+
+/// Those addresses that other machines can reach, or all if there are none.
+pub(super) fn without_loopback(listening: &[Multiaddr]) -> Vec<Multiaddr> {
+    let remote: Vec<_> = listening.iter().filter(|it| !is_loopback(it)).cloned().collect();
+    if remote.is_empty() { listening.to_vec() } else { remote }
 }
 
 fn is_loopback(address: &Multiaddr) -> bool {
@@ -352,7 +407,7 @@ mod tests {
     fn book(seed: u8, listening: &[&str]) -> AddressBook {
         let (keypair, key) = keypair(seed);
         let mut book = AddressBook::new(key, &[], Instant::now());
-        book.sign_own(&keypair, &listening.iter().map(|it| address(it)).collect::<Vec<_>>());
+        book.sign_own(&keypair, Vec::new(), &listening.iter().map(|it| address(it)).collect::<Vec<_>>());
         book
     }
 

@@ -11,8 +11,10 @@ use libp2p::identity::Keypair;
 use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
-use libp2p::{StreamProtocol, Swarm, SwarmBuilder, allow_block_list, connection_limits, identify, mdns};
-use libp2p::{noise, tcp, yamux};
+use libp2p::{
+    StreamProtocol, Swarm, SwarmBuilder, allow_block_list, connection_limits, dcutr, identify, mdns,
+};
+use libp2p::{noise, relay, tcp, yamux};
 
 use super::codec::{DIRECT_FRAME_MAX, FrameCodec};
 use super::limits::{
@@ -20,6 +22,7 @@ use super::limits::{
     GOSSIP_OVERHEAD, PENDING_INCOMING_MAX, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX, SEEN_FOR, STREAMS_MAX,
     SYNC_TIMEOUT,
 };
+use super::relay::server;
 use super::shared::Shared;
 use super::{NetworkError, Topic};
 
@@ -37,6 +40,9 @@ pub(super) struct Behaviour {
     pub(super) direct: request_response::Behaviour<FrameCodec>,
     pub(super) sync: request_response::Behaviour<FrameCodec>,
     mdns: Toggle<mdns::tokio::Behaviour>,
+    relay: Toggle<relay::Behaviour>,
+    circuits: relay::client::Behaviour,
+    hole_punching: dcutr::Behaviour,
 }
 
 /// What a node says of itself first, with the beginning of its chain's id: nodes of different chains part there.
@@ -59,15 +65,19 @@ fn sync_protocol(chain: &Hash32) -> String {
 pub(super) fn swarm(
     keypair: &Keypair,
     chain: &Hash32,
-    mdns: bool,
+    (mdns, serves): (bool, bool),
     shared: &Arc<Shared>,
 ) -> Result<Swarm<Behaviour>, NetworkError> {
-    let behaviour = behaviour(keypair, chain, mdns, shared)?;
     let swarm = SwarmBuilder::with_existing_identity(keypair.clone())
         .with_tokio()
         .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, multiplexer)
         .map_err(|error| NetworkError::Setup { what: "noise", reason: error.to_string() })?
-        .with_behaviour(|_| behaviour)
+        .with_relay_client(noise::Config::new, multiplexer)
+        .map_err(|error| NetworkError::Setup { what: "noise", reason: error.to_string() })?
+        .with_behaviour(|_, circuits| {
+            behaviour(keypair, chain, (mdns, serves), shared, circuits)
+                .map_err(|error| error.to_string().into())
+        })
         .map_err(|error| NetworkError::Setup { what: "protocols", reason: error.to_string() })?
         // Members stay connected; only a failure, a stop or a change of membership ends a connection.
         .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(u64::MAX)))
@@ -85,14 +95,16 @@ fn multiplexer() -> yamux::Config {
 fn behaviour(
     keypair: &Keypair,
     chain: &Hash32,
-    mdns: bool,
+    (mdns, serves): (bool, bool),
     shared: &Arc<Shared>,
+    circuits: relay::client::Behaviour,
 ) -> Result<Behaviour, NetworkError> {
     let limits = connection_limits::ConnectionLimits::default()
         .with_max_pending_incoming(Some(PENDING_INCOMING_MAX))
         .with_max_established_per_peer(Some(CONNECTIONS_PER_PEER_MAX));
     let codec =
         |request_max, response_max| FrameCodec { request_max, response_max, shared: Arc::clone(shared) };
+    let own = keypair.public().to_peer_id();
     let identify = identify::Config::new(protocol_version(chain), keypair.public())
         .with_agent_version(concat!("commonwatt/", env!("CARGO_PKG_VERSION")).to_owned())
         .with_cache_size(0);
@@ -104,6 +116,9 @@ fn behaviour(
         direct: exchange(direct_protocol(chain), codec(DIRECT_FRAME_MAX, 0), DIRECT_TIMEOUT)?,
         sync: exchange(sync_protocol(chain), codec(REQUEST_BYTES_MAX + 1, RESPONSE_BYTES_MAX), SYNC_TIMEOUT)?,
         mdns: mdns.then(|| multicast(keypair)).transpose()?.into(),
+        relay: serves.then(|| server(own)).into(),
+        circuits,
+        hole_punching: dcutr::Behaviour::new(own),
     })
 }
 

@@ -18,6 +18,7 @@ mod codec;
 mod limits;
 mod peer_id;
 mod queues;
+mod relay;
 mod shared;
 mod task;
 #[cfg(test)]
@@ -36,6 +37,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use limits::{DIRECT_BYTES_MAX, GOSSIP_BYTES_MAX, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX};
 pub use peer_id::{key_of, peer_id_of};
+pub use relay::{RELAYS_MAX, RelayReport, RelayState, Relaying, Serving};
 use shared::Shared;
 pub use shared::{NetworkCounters, PeerState};
 use task::{Command, Task};
@@ -54,6 +56,8 @@ pub struct NetworkConfig {
     pub members: Vec<PublicKey>,
     /// Whether to look for members on the local network by multicast.
     pub mdns: bool,
+    /// Through whom it is reached where nobody can dial it, and whether it is a relay itself.
+    pub relaying: Relaying,
 }
 
 /// The gossip topics.
@@ -265,6 +269,12 @@ impl NetworkHandle {
     #[must_use]
     pub fn listen_addresses(&self) -> Vec<Multiaddr> {
         self.shared.listening()
+    }
+
+    /// What stands between this node and its relays, and what it passes on itself.
+    #[must_use]
+    pub fn relays(&self) -> RelayReport {
+        self.shared.relays()
     }
 
     /// What was dropped or refused so far, by reason.

@@ -11,13 +11,14 @@ use libp2p::Multiaddr;
 use tokio::sync::Notify;
 
 use super::queues::Outbox;
+use super::relay::RelayReport;
 
 /// A connected member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerState {
     /// Its network key.
     pub key: PublicKey,
-    /// The address at its end of the connection.
+    /// The address at its end of the connection; with `p2p-circuit` in it, the way through a relay.
     pub address: Multiaddr,
     /// Wall time in milliseconds since 1970 at which it was found to be of this chain; for display.
     pub connected_since_ms: u64,
@@ -76,6 +77,7 @@ struct Peer {
 pub(super) struct Shared {
     peers: Mutex<BTreeMap<PublicKey, Peer>>,
     listening: Mutex<Vec<Multiaddr>>,
+    relays: Mutex<RelayReport>,
     counters: Counters,
     /// Wakes the task when an outbox got its first message.
     pub(super) wake: Notify,
@@ -89,6 +91,13 @@ impl Shared {
 
     pub(super) fn disconnected(&self, key: &PublicKey) {
         lock(&self.peers).remove(key);
+    }
+
+    /// The connection with a connected peer is another one now.
+    pub(super) fn moved(&self, key: &PublicKey, address: Multiaddr) {
+        if let Some(peer) = lock(&self.peers).get_mut(key) {
+            peer.state.address = address;
+        }
     }
 
     pub(super) fn measured(&self, key: &PublicKey, rtt: Duration) {
@@ -128,6 +137,14 @@ impl Shared {
 
     pub(super) fn listening(&self) -> Vec<Multiaddr> {
         lock(&self.listening).clone()
+    }
+
+    pub(super) fn set_relays(&self, report: RelayReport) {
+        *lock(&self.relays) = report;
+    }
+
+    pub(super) fn relays(&self) -> RelayReport {
+        lock(&self.relays).clone()
     }
 
     pub(super) fn count(&self, counter: impl Fn(&Counters) -> &AtomicU64) {

@@ -1,6 +1,7 @@
 //! The one task that owns the swarm: libp2p's events in, ours out. This file decides who is connected; what they
-//! exchange is in [`traffic`].
+//! exchange is in [`traffic`], what concerns relays in [`relaying`].
 
+mod relaying;
 mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,15 +25,17 @@ use libp2p::{Multiaddr, PeerId, Swarm, allow_block_list::NotAllowed, identify, m
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
-use super::address_book::AddressBook;
+use super::address_book::{AddressBook, without_loopback};
 use super::behaviour::{Behaviour, BehaviourEvent, protocol_version, swarm};
 use super::limits::{
     CONFIRM_TIMEOUT, DRAIN_TIMEOUT, LogGate, PROBE_INTERVAL, RECORDS_INTERVAL, RateLimit, TICK,
 };
 use super::peer_id::{key_of, keypair_of, peer_id_of};
 use super::queues::Inbox;
+use super::relay::Relays;
 use super::shared::Shared;
 use super::{NetworkConfig, NetworkError, NetworkEvent, RequestError, Topic};
+use relaying::{address_behind, is_circuit};
 
 /// A connection older than this is dead if its peer dials anew.
 const REPLACED_AFTER: Duration = Duration::from_secs(3);
@@ -68,6 +71,7 @@ struct Link {
 struct Connection {
     id: ConnectionId,
     address: Multiaddr,
+    relayed: bool,
     since: Instant,
 }
 
@@ -89,7 +93,10 @@ impl Link {
     /// restarted or its network changed. Young ones are spared: both peers may have dialled at once.
     fn replaced_by(&self, endpoint: &ConnectedPoint, now: Instant) -> Vec<ConnectionId> {
         let old = self.connections.iter().filter(|it| now.duration_since(it.since) > REPLACED_AFTER);
-        old.filter(|_| endpoint.is_listener()).map(|it| it.id).collect()
+        // A direct connection beside a relayed one is what both wanted: that one is let go in its own time.
+        old.filter(|it| endpoint.is_listener() && (endpoint.is_relayed() || !it.relayed))
+            .map(|it| it.id)
+            .collect()
     }
 
     /// Questions whose asker still waits.
@@ -121,6 +128,8 @@ pub(super) struct Task {
     links: BTreeMap<PublicKey, Link>,
     rates: BTreeMap<PublicKey, RateLimit>,
     book: AddressBook,
+    relays: Relays,
+    announced: Vec<Multiaddr>,
     inbox: Inbox,
     answers: FuturesUnordered<Pin<Box<dyn Future<Output = Answer> + Send>>>,
     next_records: Instant,
@@ -143,14 +152,19 @@ impl Task {
         let keypair = keypair_of(&config.key).ok_or(NetworkError::Key)?;
         let own = PublicKey::of(&config.key);
         let now = Instant::now();
+        let relaying = &config.relaying;
+        let mut book = AddressBook::new(own, &config.peers, now);
+        book.add_relays(&relaying.relays, now);
         let mut task = Self {
-            swarm: swarm(&keypair, &config.chain, config.mdns, &shared)?,
+            swarm: swarm(&keypair, &config.chain, (config.mdns, relaying.serves), &shared)?,
             keypair,
             protocol_version: protocol_version(&config.chain),
             members: BTreeSet::new(),
             links: BTreeMap::new(),
             rates: BTreeMap::new(),
-            book: AddressBook::new(own, &config.peers, now),
+            book,
+            relays: Relays::new(relaying, own, now),
+            announced: relaying.announce.clone(),
             inbox: Inbox::default(),
             answers: FuturesUnordered::new(),
             next_records: now + RECORDS_INTERVAL,
@@ -284,8 +298,10 @@ impl Task {
                 self.on_dial_error(connection_id, peer_id, error);
             }
             SwarmEvent::NewListenAddr { .. } | SwarmEvent::ExpiredListenAddr { .. } => self.note_listening(),
-            SwarmEvent::ListenerClosed { addresses, reason, .. } => {
-                tracing::error!(?addresses, ?reason, "stopped listening");
+            SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
+                if !self.on_reservation_lost(listener_id) {
+                    tracing::error!(?addresses, ?reason, "stopped listening");
+                }
                 self.note_listening();
             }
             SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "listener failed once"),
@@ -306,6 +322,9 @@ impl Task {
             }
             BehaviourEvent::Direct(event) => self.on_direct(event),
             BehaviourEvent::Sync(event) => self.on_sync(event),
+            BehaviourEvent::Circuits(event) => self.on_circuit(&event),
+            BehaviourEvent::Relay(event) => self.on_served(&event),
+            BehaviourEvent::HolePunching(event) => Self::on_hole_punched(&event),
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => {
                 for (peer, address) in found {
                     if let Some(key) = key_of(&peer).filter(|key| self.members.contains(key)) {
@@ -318,9 +337,14 @@ impl Task {
     }
 
     fn note_listening(&mut self) {
-        let listening: Vec<Multiaddr> = self.swarm.listeners().cloned().collect();
-        self.book.sign_own(&self.keypair, &listening);
-        self.shared.set_listening(listening);
+        let listening: Vec<Multiaddr> =
+            self.swarm.listeners().filter(|it| !is_circuit(it)).cloned().collect();
+        let told: Vec<Multiaddr> = self.announced.iter().cloned().chain(self.relays.addresses()).collect();
+        self.book.sign_own(&self.keypair, told.clone(), &listening);
+        if self.relays.serves() {
+            self.offer(&listening);
+        }
+        self.shared.set_listening(listening.into_iter().chain(told).collect());
     }
 
     /// Admits the new members and closes connections with those who no longer are.
@@ -365,8 +389,10 @@ impl Task {
                 self.inbox.push_presence(NetworkEvent::PeerDown(key));
             }
         }
-        link.connections.push(Connection { id, address: endpoint.get_remote_address().clone(), since: now });
+        let (address, relayed) = (address_behind(endpoint), endpoint.is_relayed());
+        link.connections.push(Connection { id, address, relayed, since: now });
         self.book.established(key, id, now);
+        self.show_way(&key);
     }
 
     fn on_disconnected(&mut self, peer: PeerId, id: ConnectionId) {
@@ -374,6 +400,7 @@ impl Task {
         let Some(link) = self.links.get_mut(&key) else { return };
         link.connections.retain(|connection| connection.id != id);
         if !link.connections.is_empty() {
+            self.show_way(&key);
             return;
         }
         let confirmed = link.confirmed;
@@ -442,9 +469,7 @@ impl Task {
         if link.confirmed {
             return true;
         }
-        let Some(address) = link.connections.last().map(|connection| connection.address.clone()) else {
-            return false;
-        };
+        let Some(address) = link.way().cloned() else { return false };
         link.confirmed = true;
         tracing::info!(peer_id = %link.peer, %address, "peer up");
         self.shared.connected(key, address);
@@ -459,6 +484,8 @@ impl Task {
         self.dial_due(now);
         self.close_unconfirmed(now);
         self.probe_due(now);
+        self.reserve_due(now);
+        self.let_relayed_go(now);
         if now >= self.next_records {
             self.next_records = now + RECORDS_INTERVAL;
             self.ask_next_for_records();

@@ -40,6 +40,16 @@ struct Host {
 impl Host {
     /// Host `seed` of `chain` that admits `members` and dials `peers`.
     async fn on(chain: Hash32, seed: u8, admitted: &[u8], peers: Vec<Multiaddr>, port: u16) -> Self {
+        Self::relaying(chain, seed, admitted, (peers, port), Relaying::default()).await
+    }
+
+    async fn relaying(
+        chain: Hash32,
+        seed: u8,
+        admitted: &[u8],
+        (peers, port): (Vec<Multiaddr>, u16),
+        relaying: Relaying,
+    ) -> Self {
         let (handle, events) = spawn(NetworkConfig {
             key: signing(seed),
             chain,
@@ -47,6 +57,7 @@ impl Host {
             peers,
             members: members(admitted),
             mdns: false,
+            relaying,
         })
         .await
         .unwrap();
@@ -350,7 +361,9 @@ async fn a_stranger_is_refused_and_what_it_sends_reaches_nobody() {
 async fn a_member_of_another_chain_is_disconnected() {
     let mut a = Host::start(1, &[1, 2], vec![]).await;
     let mut b = Host::on(Hash32([2; 32]), 2, &[1, 2], vec![a.address()], 0).await;
-    eventually("other chain counted", || a.handle.counters().other_chain > 0).await;
+    // Whoever hears the other's chain first ends it.
+    let told_apart = || a.handle.counters().other_chain + b.handle.counters().other_chain > 0;
+    eventually("other chain counted", told_apart).await;
     a.quiet(Duration::from_millis(300)).await;
     b.quiet(Duration::from_millis(300)).await;
     assert!(a.handle.peers().is_empty() && b.handle.peers().is_empty());
@@ -483,8 +496,88 @@ async fn an_address_that_cannot_be_listened_on_is_named() {
             peers: vec![],
             members: vec![],
             mdns: false,
+            relaying: Relaying::default(),
         };
         let error = spawn(config).await.err().expect(address);
         assert!(error.to_string().contains(address), "{error}");
     }
+}
+
+/// A member that passes connections on.
+async fn relay(seed: u8, admitted: &[u8], peers: Vec<Multiaddr>) -> (Host, Multiaddr) {
+    let relaying = Relaying { serves: true, ..Relaying::default() };
+    let host = Host::relaying(CHAIN, seed, admitted, (peers, 0), relaying).await;
+    let address = host.address().with_p2p(peer_id_of(&key(seed)).unwrap()).unwrap();
+    (host, address)
+}
+
+/// A member that listens nowhere: only relays lead to it.
+async fn hidden(seed: u8, admitted: &[u8], relays: &[&Multiaddr]) -> Host {
+    let relays = relays.iter().map(|relay| (*relay).clone()).collect();
+    let relaying = Relaying { relays, ..Relaying::default() };
+    let config = NetworkConfig {
+        key: signing(seed),
+        chain: CHAIN,
+        listen: vec![],
+        peers: vec![],
+        members: members(admitted),
+        mdns: false,
+        relaying,
+    };
+    let (handle, events) = spawn(config).await.unwrap();
+    Host { handle, events }
+}
+
+fn way_to(host: &Host, seed: u8) -> Option<String> {
+    let peers = host.handle.peers();
+    peers.iter().find(|peer| peer.key == key(seed)).map(|peer| peer.address.to_string())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_homes_that_nobody_can_dial_find_each_other_and_outlive_one_of_two_relays() {
+    let all = [1, 2, 3, 4];
+    let (first, at_first) = relay(1, &all, vec![]).await;
+    let (second, at_second) = relay(2, &all, vec![at_first.clone()]).await;
+    let mut a = hidden(3, &all, &[&at_first, &at_second]).await;
+    let mut b = hidden(4, &all, &[&at_second, &at_first]).await;
+    a.up(4).await;
+    b.up(3).await;
+    assert!(a.handle.try_send(key(4), vec![7; 300_000]));
+    assert_eq!(b.message().await, (key(3), vec![7; 300_000]));
+    for host in [&a, &b] {
+        eventually("both relays take connections", || {
+            host.handle.relays().relays.iter().all(|relay| relay.reserved)
+        })
+        .await;
+    }
+    assert!(way_to(&a, 4).unwrap().contains("/p2p-circuit"), "{:?}", way_to(&a, 4));
+    assert_eq!(second.handle.relays().serving.unwrap().homes, 2);
+
+    // Whichever relay they met through goes; the other takes its place.
+    let through_first = way_to(&a, 4).unwrap().starts_with(&at_first.to_string());
+    let (gone, left) = if through_first { (&first, &second) } else { (&second, &first) };
+    gone.handle.shutdown().await;
+    a.down(4).await;
+    a.up(4).await;
+    eventually("a message arrives", || a.handle.try_send(key(4), vec![8])).await;
+    assert_eq!(b.message().await, (key(3), vec![8]));
+    assert!(left.handle.relays().serving.unwrap().circuits > 0);
+    eventually("the lost relay is known to be lost", || {
+        a.handle.relays().relays.iter().filter(|relay| relay.reserved).count() == 1
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_is_no_relay_takes_no_connections_for_others() {
+    let all = [1, 3, 4];
+    let plain = Host::start(1, &all, vec![]).await;
+    let at_plain = plain.address().with_p2p(peer_id_of(&key(1)).unwrap()).unwrap();
+    let mut a = hidden(3, &all, &[&at_plain]).await;
+    let b = hidden(4, &all, &[&at_plain]).await;
+    a.up(1).await;
+    // It was asked, refused, and is asked again: several times within this while.
+    sleep(Duration::from_secs(2)).await;
+    assert!(a.handle.relays().relays.iter().all(|relay| !relay.reserved));
+    assert_eq!((plain.handle.relays().serving, way_to(&b, 3)), (None, None));
 }

@@ -23,6 +23,8 @@ use crate::network::{NetworkEvent, Reply, RequestError, Topic};
 const ASK: u8 = 0;
 /// First byte of a sync request: which members' records do you have.
 const RECORDS: u8 = 1;
+/// First byte of a sync request: my own record, which has changed. The answer is empty.
+const TELL: u8 = 2;
 
 impl Task {
     /// Counts what a peer sent against its rate; false if it is over it.
@@ -171,6 +173,20 @@ impl Task {
         self.send_question(of, vec![RECORDS], None);
     }
 
+    /// Tells every peer this node's record anew.
+    pub(super) fn tell_record(&mut self) {
+        let told = [&[TELL], self.book.own_record().as_slice()].concat();
+        let peers = self.links.iter().filter(|(_, link)| link.confirmed).map(|(key, _)| *key);
+        for key in peers.collect::<Vec<_>>() {
+            self.send_question(key, told.clone(), None);
+        }
+    }
+
+    fn learn(&mut self, from: PublicKey, records: &[u8]) -> usize {
+        let members = &self.members;
+        self.book.learn(from, records, Instant::now(), |key| members.contains(key))
+    }
+
     pub(super) fn send_question(&mut self, to: PublicKey, question: Vec<u8>, reply: Option<Asker>) {
         if let Some(link) = self.links.get_mut(&to) {
             link.asked.insert(self.swarm.behaviour_mut().sync.send_request(&link.peer, question), reply);
@@ -212,6 +228,10 @@ impl Task {
             Some(&RECORDS) => {
                 let records = self.book.records();
                 let _ = self.swarm.behaviour_mut().sync.send_response(channel, records);
+            }
+            Some(&TELL) => {
+                self.learn(from, question.get(1..).unwrap_or_default());
+                let _ = self.swarm.behaviour_mut().sync.send_response(channel, Vec::new());
             }
             Some(&ASK) => {
                 question.remove(0);
@@ -266,8 +286,7 @@ impl Task {
                 let _ = reply.send(Ok(answer));
             }
             Some(None) => {
-                let members = &self.members;
-                let learned = self.book.learn(key, &answer, Instant::now(), |key| members.contains(key));
+                let learned = self.learn(key, &answer);
                 tracing::debug!(peer_id = %peer, learned, "records of members learned");
             }
             None => {}
