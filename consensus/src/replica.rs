@@ -275,6 +275,8 @@ pub struct Replica {
     logged: Option<Records>,
     /// No vote below this height: the log shows that votes were cast at it.
     vote_floor: u64,
+    /// Whether the shell knows what time it is.
+    clock_trusted: bool,
     started: bool,
     /// A genuine message of others for the present height arrived: they have started it.
     called: bool,
@@ -339,6 +341,7 @@ impl Replica {
             standing,
             logged: Some(logged),
             vote_floor,
+            clock_trusted: true,
             started: false,
             called: false,
             height_started_ms: 0,
@@ -432,7 +435,10 @@ impl Replica {
     /// True if this node votes on the next block.
     #[must_use]
     pub fn is_voting(&self) -> bool {
-        matches!(self.standing, Standing::Ready) && self.is_seated() && self.next_height() >= self.vote_floor
+        matches!(self.standing, Standing::Ready)
+            && self.clock_trusted
+            && self.is_seated()
+            && self.next_height() >= self.vote_floor
     }
 
     /// Why a delegate does not vote although it has a key; `None` if it votes or has none.
@@ -448,6 +454,12 @@ impl Replica {
     #[must_use]
     pub fn is_syncing(&self) -> bool {
         self.catching_up.is_behind(self.ledger.height())
+    }
+
+    /// Says whether market time can be trusted here; it is until this is called. A node that does not know what time it is
+    /// starts to decide no height: it follows. A height it has started it finishes, its window for times holding it to nil.
+    pub const fn trust_clock(&mut self, trusted: bool) {
+        self.clock_trusted = trusted;
     }
 
     /// Evidence of double-signing seen since the start, the last 64.

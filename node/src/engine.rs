@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use api::{BlockRow, Event, IntervalRow, Time};
 use consensus::message::{Message, SYNC_BLOCKS_MAX};
 use consensus::{Commit, Effect, Evidence, Input, NUMBER_ON_LEDGER, Now, Origin, Replica, Timer};
-use energy::{HomeId, Timestamp, midpoint_floor};
+use energy::{ClockQuality, HomeId, Timestamp, midpoint_floor};
 use ledger::{Block, Body, EntryId, IntervalOutcome, Ledger, MeterRegistration, Outcome, PublicKey};
 use market::Account;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -35,6 +35,8 @@ const QUEUE_MAX: usize = 8192;
 const ROOM_CHECK: Duration = Duration::from_millis(2);
 /// What an answer of blocks takes besides their bytes.
 const SERVE_ROOM: usize = 16_384;
+/// Whether the clock can be trusted is looked at so often.
+const CLOCK_EVERY: Duration = Duration::from_secs(1);
 /// Longest sleep without a timer.
 const IDLE: Duration = Duration::from_millis(500);
 
@@ -160,6 +162,8 @@ struct Engine {
     durability: Durability,
     /// Entries of its own about delegates, to be handed to the replica once it has said all it has to say.
     own: Vec<Vec<u8>>,
+    /// When it was looked at last whether the clock can be trusted.
+    clock_judged: Option<Instant>,
     halted: bool,
 }
 
@@ -193,6 +197,7 @@ pub fn spawn(
         read_until,
         durability,
         own: Vec::new(),
+        clock_judged: None,
         halted: false,
     };
     let thread = std::thread::Builder::new().name(name).spawn(move || engine.run(&inbox))?;
@@ -272,7 +277,18 @@ impl Engine {
         Now { market: self.parts.clock.market(), wall_ms }
     }
 
+    /// Tells the replica whether this node knows what time it is: who does not, does not vote. The answer asks the file
+    /// system, so it is not asked for at every input.
+    fn judge_clock(&mut self) {
+        if self.clock_judged.is_none_or(|judged| judged.elapsed() >= CLOCK_EVERY) {
+            self.clock_judged = Some(Instant::now());
+            let trusted = self.parts.clock.quality() != ClockQuality::Unsynced;
+            self.parts.replica.trust_clock(trusted);
+        }
+    }
+
     fn step(&mut self, input: Input) {
+        self.judge_clock();
         for effect in self.parts.replica.step(self.now(), input) {
             if let Err(error) = self.carry_out(effect) {
                 // What the disk holds is not known any more: saying anything now could contradict it.

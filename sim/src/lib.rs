@@ -8,6 +8,7 @@
 
 mod brain;
 mod chain;
+pub mod cluster;
 pub mod dataset;
 mod desk;
 mod error;

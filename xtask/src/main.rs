@@ -1,11 +1,12 @@
 //! The project's own chores: `cargo xtask test` sets up what the tests need and runs them all; `cargo xtask bench`
-//! measures, `cargo xtask soak` runs for long.
+//! measures, `cargo xtask sim` puts a simulated neighbourhood through faults, `cargo xtask soak` runs for long.
 #![expect(clippy::print_stderr, reason = "a chore tells its user what it does on stderr")]
 
 mod bench;
 mod faults;
 mod peers;
 mod run;
+mod sim;
 mod soak;
 mod test;
 
@@ -27,6 +28,8 @@ enum Chore {
     Setup,
     /// Measure; figures and machine go to docs/benchmarks.md by hand.
     Bench(bench::Args),
+    /// Put a simulated neighbourhood of whole nodes through seeds of faults.
+    Sim(sim::Args),
     /// Let things go wrong around real nodes in network namespaces (docs/network-faults.md).
     Faults(faults::Args),
     /// Let a layer run for long against peers that misbehave.
@@ -38,6 +41,7 @@ fn main() -> anyhow::Result<()> {
         Chore::Test => test::all(),
         Chore::Setup => peers::install(),
         Chore::Bench(args) => bench::run(&args),
+        Chore::Sim(args) => sim::run(&args),
         Chore::Faults(args) => faults::run(&args),
         Chore::Soak(args) => soak::run(&args),
     }

@@ -1,9 +1,9 @@
 //! Everything that must hold before a change is good.
 
 use crate::run::run;
-use crate::{peers, soak};
+use crate::{peers, sim, soak};
 
-/// Set-up, format, lints, tests, a minute of the meters' soak, in this order.
+/// Set-up, format, lints, tests, 200 seeds of the simulated neighbourhood, a minute of the meters' soak, in this order.
 ///
 /// # Errors
 /// The first that fails.
@@ -16,6 +16,7 @@ pub fn all() -> anyhow::Result<()> {
     run("cargo", &["test", "--workspace", "--locked"])?;
     devices_over_modbus()?;
     run("cargo", &["test", "-p", "sim", "--features", "optimum", "--lib", "--locked", "optimum"])?;
+    sim::short()?;
     soak::short()?;
     eprintln!("all tests passed");
     Ok(())

@@ -76,7 +76,7 @@ pub(super) fn standing_of(
             *logged = Records::default();
             return Standing::Recovering(BTreeSet::new());
         }
-        None if ledger.height() > 0 => {
+        None if ledger.height() > 0 && has_seat(config, ledger) => {
             return Standing::Barred(
                 "the consensus log is missing although the chain has begun: this node follows and does not vote until it has a new term key".to_owned(),
             );
@@ -88,6 +88,13 @@ pub(super) fn standing_of(
     } else {
         Standing::Recovering(BTreeSet::new())
     }
+}
+
+/// True if any of the keys holds a seat, or did for the last block: then it may have signed.
+fn has_seat(config: &ReplicaConfig, ledger: &Ledger) -> bool {
+    let sets = [ledger.last_delegates(), ledger.delegates(), ledger.next_delegates()];
+    let keys = config.term_keys.iter().map(PublicKey::of);
+    keys.into_iter().any(|key| sets.iter().any(|set| set.seat_of(&key).is_some()))
 }
 
 /// The highest height the log speaks of.
@@ -130,8 +137,8 @@ impl Replica {
         }
     }
 
-    /// A key without a seat has signed nothing: its empty log is founded at the chain's beginning, so that a seat won
-    /// later finds a log that says so. With a seat the others are asked first.
+    /// A key without a seat has signed nothing: its empty log is founded at the first start, so that a seat won later finds a
+    /// log that says so. With a seat the others are asked first.
     fn found_log(&mut self) {
         let empty = self.logged.as_ref().is_some_and(|logged| logged.owner().is_none());
         if let (true, false, Some(key)) = (empty, self.is_seated(), self.my_key()) {

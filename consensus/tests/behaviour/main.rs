@@ -1,10 +1,8 @@
-//! Behaviour of the replica: alone on a bench, and as a cluster under faults.
+//! Behaviour of the replica on a bench; whole neighbourhoods under faults are in the crate `sim`.
 
 mod bench;
 mod certificates;
-mod cluster;
 mod entries;
 mod full_block;
 mod replica;
-mod simulation;
 mod street;

@@ -338,6 +338,27 @@ fn an_empty_chain_gets_a_heartbeat_when_it_is_due() {
 }
 
 #[test]
+fn a_node_that_does_not_know_what_time_it_is_follows_and_does_not_vote() {
+    let mut bench = Bench::validator();
+    let executed = bench.build(bench.market, &[]);
+    let block = executed.block.id();
+    bench.propose(0, &executed.block, None);
+    bench.replica.trust_clock(false);
+    // The height it had started it finishes; the next one it does not start.
+    let others = bench.others();
+    bench.hear_votes(&others[..2], Prevote, 1, 0, Some(block));
+    bench.hear_votes(&others[..2], Precommit, 1, 0, Some(block));
+    assert_eq!(bench.replica.height(), 1);
+    assert!(!bench.replica.is_voting());
+    bench.pass(600_000);
+    bench.pace();
+    assert_eq!((bench.replica.round(), bench.voted(Prevote, 2, 0)), (None, None));
+    bench.replica.trust_clock(true);
+    bench.pace();
+    assert_eq!(bench.replica.round(), Some(0));
+}
+
+#[test]
 fn heights_keep_their_distance() {
     let mut bench = Bench::validator();
     let executed = bench.build(bench.market, &[]);
@@ -371,6 +392,20 @@ fn a_missing_log_of_a_chain_that_has_begun_bars_from_voting() {
     bench.pace();
     assert!(bench.said().is_empty());
     assert!(!bench.effects.iter().any(|effect| matches!(effect, Effect::AppendLog(_) | Effect::TrimLog(_))));
+}
+
+/// Found by simulation (seed 172): a home that had never held a seat stopped between making a key and winning one.
+#[test]
+fn a_missing_log_of_a_key_that_never_held_a_seat_is_founded() {
+    let mut delegate = Bench::validator();
+    let executed = delegate.build(delegate.market, &[]);
+    let certificate = delegate.certificate(1, 0, executed.block.id());
+    delegate.hear(delegate.others()[0], &Message::Final(executed.block.to_bytes(), certificate));
+    let (genesis, ledger) = (delegate.genesis.clone(), delegate.replica.ledger().clone());
+    let follower = Bench::at(genesis, ledger, DELEGATES, &[]);
+    assert_eq!((follower.replica.height(), follower.replica.barred()), (1, None));
+    let key = PublicKey::of(&street::key(Purpose::Term, DELEGATES));
+    assert_eq!(follower.log, new_log(follower.chain(), key));
 }
 
 #[test]

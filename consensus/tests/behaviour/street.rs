@@ -8,7 +8,7 @@ use energy::{
 use ledger::codec::Encode as _;
 use ledger::{
     Admission, Body, Caps, Chain, Delegate, Entry, Forward, Genesis, GenesisMember, Hash32, MemberKeys,
-    MeterRegistration, Order, PublicKey, Roles, Salt, StandingLimits, Stream, TariffPoint, reading_hash,
+    MeterRegistration, Order, PublicKey, Roles, Salt, StandingLimits, TariffPoint, reading_hash,
 };
 use market::{NodeSpec, Side, SupplierLeg};
 
@@ -25,14 +25,6 @@ pub enum Purpose {
 pub fn key(purpose: Purpose, number: usize) -> SigningKey {
     let mut seed = [purpose as u8; 32];
     seed[..8].copy_from_slice(&(number as u64).to_be_bytes());
-    SigningKey::from_bytes(&seed)
-}
-
-/// A home's key for a term: to vote, or to cosign.
-pub fn term_key(number: usize, term: u32, cosigner: bool) -> SigningKey {
-    let mut seed = [if cosigner { 8 } else { 7 }; 32];
-    seed[..8].copy_from_slice(&(number as u64).to_be_bytes());
-    seed[8..12].copy_from_slice(&term.to_be_bytes());
     SigningKey::from_bytes(&seed)
 }
 
@@ -146,11 +138,10 @@ pub fn genesis(homes: usize, delegates: usize) -> Genesis {
     }
 }
 
-/// One home's journal: readings and limits it signed, in order; survives every crash.
+/// One home's journal: the numbers and the chain of what it signs.
 pub struct Journal {
     number: usize,
     chain: Chain,
-    pub entries: Vec<(u64, Stream, Vec<u8>)>,
     import: u64,
     export: u64,
     record: u64,
@@ -161,7 +152,7 @@ pub struct Journal {
 impl Journal {
     pub fn new(number: usize, chain: Chain) -> Self {
         let import = 1000 * number as u64;
-        Self { number, chain, entries: Vec::new(), import, export: 0, record: 0, previous: [0; 32], next: 0 }
+        Self { number, chain, import, export: 0, record: 0, previous: [0; 32], next: 0 }
     }
 
     /// Signs the meter at the end of `interval`; even homes import, odd ones export.
@@ -201,23 +192,8 @@ impl Journal {
         self.sign(body, &key(Purpose::Member, self.number))
     }
 
-    /// Signs what the member says, with others.
-    pub fn say(&mut self, body: Body, others: &[SigningKey]) -> Vec<u8> {
-        let key = key(Purpose::Member, self.number);
-        let entry = self.entry(body, &key);
-        let (number, stream) = (entry.number, entry.body.stream());
-        let signed = entry.sign(&self.chain, &key);
-        let signed = others.iter().fold(signed, |signed, other| signed.countersign(&self.chain, other));
-        self.entries.push((number, stream, signed.to_bytes()));
-        signed.to_bytes()
-    }
-
     fn sign(&mut self, body: Body, key: &SigningKey) -> Vec<u8> {
-        let entry = self.entry(body, key);
-        let (number, stream) = (entry.number, entry.body.stream());
-        let bytes = entry.sign(&self.chain, key).to_bytes();
-        self.entries.push((number, stream, bytes.clone()));
-        bytes
+        self.entry(body, key).sign(&self.chain, key).to_bytes()
     }
 
     fn entry(&mut self, body: Body, key: &SigningKey) -> Entry {

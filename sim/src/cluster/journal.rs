@@ -1,0 +1,201 @@
+//! A home's journal: whatever it signs is durable here before anybody sees it, each number used once, readings chained; and
+//! which boundary its meter is read at next, as `node/src/metering.rs` does it.
+
+use std::collections::BTreeMap;
+
+use ed25519_dalek::SigningKey;
+use energy::{ClockQuality, HomeId, Interval, Mtu, Quality, Reading, TakenAt, Timestamp, WattHours};
+use ledger::codec::Encode as _;
+use ledger::{
+    Body, Chain, Entry, EntryId, Hash32, Ledger, PublicKey, Salt, SignedEntry, Stream, reading_hash,
+};
+
+use super::checks::entry_id;
+use super::street::{self, Purpose};
+use crate::home::Flow;
+
+/// A boundary can be met so long after it, in ms of wall time.
+const TOLERANCE_MS: u64 = 2_000;
+
+/// One signed entry.
+#[derive(Debug, Clone)]
+pub(crate) struct Kept {
+    pub(crate) number: u64,
+    pub(crate) stream: Stream,
+    pub(crate) bytes: Vec<u8>,
+    /// When it was signed, in wall ms of the run.
+    pub(crate) at: u64,
+    /// The ledger can never take it.
+    refused: bool,
+}
+
+/// The last reading.
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    record: u64,
+    hash: [u8; 32],
+}
+
+/// One home's journal; survives every crash.
+#[derive(Debug, Clone)]
+pub(crate) struct Journal {
+    number: usize,
+    home: HomeId,
+    chain: Chain,
+    mtu: Mtu,
+    member: SigningKey,
+    reading: SigningKey,
+    /// In the order in which they were signed.
+    pub(crate) entries: Vec<Kept>,
+    /// What the meter showed, by record.
+    pub(crate) taken: BTreeMap<u64, Flow>,
+    /// Intervals that were read, with the record that counts for each.
+    read: BTreeMap<Interval, u64>,
+    last: Option<Last>,
+    next: u64,
+    /// The interval whose end is read next; `None` after a start.
+    awaited: Option<Interval>,
+}
+
+impl Journal {
+    pub(crate) fn new(number: usize, chain: Chain, mtu: Mtu) -> Self {
+        Self {
+            number,
+            home: street::home(number),
+            chain,
+            mtu,
+            member: street::key(Purpose::Member, number),
+            reading: street::key(Purpose::Reading, number),
+            entries: Vec::new(),
+            taken: BTreeMap::new(),
+            read: BTreeMap::new(),
+            last: None,
+            next: 0,
+            awaited: None,
+        }
+    }
+
+    /// The node stopped: which boundary it waited for is forgotten.
+    pub(crate) const fn stop(&mut self) {
+        self.awaited = None;
+    }
+
+    /// The interval whose boundary is to be read now by the node's clock, if one is: boundaries that were missed are a gap.
+    pub(crate) fn due(&mut self, clock: Timestamp, quality: ClockQuality, speed: u32) -> Option<Interval> {
+        let current = Interval::containing(clock, self.mtu);
+        let tolerance = TOLERANCE_MS * u64::from(speed);
+        if quality != ClockQuality::Unsynced {
+            // A clock that was ahead read intervals that have not begun: what is read of them now overtakes those.
+            self.read.retain(|interval, _| interval.start() <= clock);
+        }
+        let met = |interval: &Interval| clock.ms_since(interval.end()) <= tolerance;
+        let last = self.read.last_key_value().map(|(interval, _)| *interval);
+        let first =
+            || current.previous().filter(|ended| met(ended) && last < Some(*ended)).unwrap_or(current);
+        let mut awaited = self.awaited.unwrap_or_else(first);
+        if awaited > current.next() {
+            awaited = current;
+        }
+        if clock < awaited.end() {
+            self.awaited = Some(awaited);
+            return None;
+        }
+        self.awaited = Some(awaited.next().max(current));
+        let fresh = last < Some(awaited);
+        (met(&awaited) && fresh && quality != ClockQuality::Unsynced).then_some(awaited)
+    }
+
+    /// Signs what the meter shows at the end of an interval.
+    pub(crate) fn read(&mut self, interval: Interval, shown: Flow, clock: ClockQuality, at: u64) -> Vec<u8> {
+        let record = self.last.map_or(0, |last| last.record) + 1;
+        let before = self.read.last_key_value().map(|(before, _)| *before);
+        let is_gap = before.is_some_and(|before| before.next() < interval);
+        let registration = street::meter(self.number);
+        let reading = Reading {
+            serial: registration.serial,
+            meter_epoch: registration.epoch,
+            interval,
+            import_register: WattHours::new(shown.import),
+            export_register: WattHours::new(shown.export),
+            raw_registers: vec![1, 2],
+            quantum: registration.quantum,
+            profile_hash: registration.profile_hash,
+            quality: if is_gap { Quality::Gap } else { Quality::Good },
+            clock_quality: clock,
+            taken_at: TakenAt { time: interval.end(), monotonic_ms: at, boot_id: [0; 16] },
+            record_number: record,
+            previous_hash: self.last.map_or([0; 32], |last| last.hash),
+        };
+        self.last = Some(Last { record, hash: reading_hash(&reading) });
+        self.taken.insert(record, shown);
+        self.read.insert(interval, record);
+        let body = Body::Reading { home: Some(self.home.clone()), reading };
+        let key = self.reading.clone();
+        self.sign(body, &key, &[], at)
+    }
+
+    /// Signs what the member says, with others.
+    pub(crate) fn say(&mut self, body: Body, others: &[SigningKey], at: u64) -> Vec<u8> {
+        let key = self.member.clone();
+        self.sign(body, &key, others, at)
+    }
+
+    /// Signs two things under one number: the one that is kept, and its twin.
+    pub(crate) fn say_twice(&mut self, body: Body, twin: Body, at: u64) -> [Vec<u8>; 2] {
+        let kept = self.say(body, &[], at);
+        let entry = self.entry(twin, &self.member, self.next);
+        [kept, entry.sign(&self.chain, &self.member).to_bytes()]
+    }
+
+    /// What the ledger has not taken up, in order.
+    pub(crate) fn unconfirmed(&self, ledger: &Ledger) -> Vec<Vec<u8>> {
+        let waiting = self.entries.iter().filter(|kept| !kept.refused && !self.is_final(ledger, kept));
+        waiting.map(|kept| kept.bytes.clone()).collect()
+    }
+
+    /// The ledger can never take an entry; true if it was a reading.
+    pub(crate) fn give_up(&mut self, id: &EntryId) -> bool {
+        let of_name = self.entries.iter_mut().rev().find(|kept| entry_id(&kept.bytes) == *id);
+        let Some(kept) = of_name else { return false };
+        kept.refused = true;
+        kept.stream == Stream::Readings
+    }
+
+    fn is_final(&self, ledger: &Ledger, kept: &Kept) -> bool {
+        let signer = PublicKey::of(self.signer_of(kept.stream));
+        kept.number <= ledger.last_number(&signer, kept.stream)
+    }
+
+    /// The newest reading that was signed before an instant and is not on the ledger.
+    pub(crate) fn overdue(&self, ledger: &Ledger, before: u64) -> Option<&Kept> {
+        let of_stream = self.entries.iter().rev().filter(|kept| kept.stream == Stream::Readings);
+        let mut due = of_stream.filter(|kept| kept.at <= before && !kept.refused);
+        due.next().filter(|kept| !self.is_final(ledger, kept))
+    }
+
+    const fn signer_of(&self, stream: Stream) -> &SigningKey {
+        match stream {
+            Stream::Readings => &self.reading,
+            Stream::Orders | Stream::Rest | Stream::Delegates => &self.member,
+        }
+    }
+
+    fn sign(&mut self, body: Body, key: &SigningKey, others: &[SigningKey], at: u64) -> Vec<u8> {
+        self.next += 1;
+        let entry = self.entry(body, key, self.next);
+        let (number, stream) = (entry.number, entry.body.stream());
+        let signed = entry.sign(&self.chain, key);
+        let signed =
+            others.iter().fold(signed, |signed: SignedEntry, other| signed.countersign(&self.chain, other));
+        let bytes = signed.to_bytes();
+        self.entries.push(Kept { number, stream, bytes: bytes.clone(), at, refused: false });
+        bytes
+    }
+
+    fn entry(&self, body: Body, key: &SigningKey, number: u64) -> Entry {
+        let digest = Hash32::of(&[&number.to_be_bytes(), self.home.as_str().as_bytes()]).0;
+        let mut salt = [0; 16];
+        salt.copy_from_slice(&digest[..16]);
+        Entry { signer: PublicKey::of(key), number, salt: Salt(salt), body }
+    }
+}
