@@ -48,6 +48,9 @@ pub struct Status {
     pub meter: MeterStatus,
     /// How many peers are connected.
     pub peers: u32,
+    /// What people should know of this node's connections, such as a neighbour that is refused for a while and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
     /// Version of the program.
     pub version: String,
 }

@@ -93,6 +93,9 @@ pub trait Agreement {
     /// True if more than two thirds are known to have prevoted for the block in one round.
     fn has_polka(&self, block: &BlockId) -> bool;
 
+    /// Who is known to have prevoted for the block, in whatever round.
+    fn prevoters(&self, block: &BlockId) -> Vec<PublicKey>;
+
     /// The round being decided; `None` before the start.
     fn round(&self) -> Option<u32>;
 

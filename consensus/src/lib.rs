@@ -15,6 +15,6 @@ mod tendermint;
 
 pub use agreement::*;
 pub use log::{damaged_log, new_log, read_records};
-pub use mempool::Origin;
+pub use mempool::{Handed, Origin, entry_id};
 pub use replica::*;
 pub use tendermint::Tendermint;

@@ -1,24 +1,33 @@
 //! Entries that wait for a block: bounded, each verified once, checked against the ledger before it is kept.
+//!
+//! Room is shared by member, not by key. Own entries are never pushed out: their number alone is bounded, and who hands
+//! them in is told when there is no room. Of others' entries each member may have so many of a kind; where all of it is too
+//! much, orders give way to the rest and who has most gives way to who has less. So a member that floods harms itself.
+//!
+//! Of two entries with one number the one with the lower hash stays, at every node the same one.
+
+mod order;
+mod shares;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use energy::{HomeId, Timestamp};
 use ledger::codec::Decode as _;
 use ledger::{
-    ENTRY_BYTES_MAX, Entry, EntryError, EntryId, Hash32, Ledger, PublicKey, SignedEntry, Stream,
+    Body, ENTRY_BYTES_MAX, Entry, EntryError, EntryId, Hash32, Ledger, PublicKey, SignedEntry, Stream,
     VerifiedEntry,
 };
 
-/// The most bytes of others' entries kept: minutes of the busiest load, far below a small node's memory.
-const POOL_BYTES_MAX: usize = 16 << 20;
-/// The most of others' entries kept by signer, so that one cannot crowd out the rest.
-const POOL_PER_SIGNER_MAX: usize = 512;
+use shares::{Class, Owner, Shares, owner_of};
+
 /// The most own entries kept; a home that was away two weeks has 1 344 readings.
-const POOL_OWN_MAX: usize = 4096;
+pub const POOL_OWN_MAX: usize = 4096;
 /// Others' entries are forgotten after so long without a block taking them, in wall ms; their author sends them again.
 const POOL_AGE_MAX_MS: u64 = 600_000;
-/// Up to so many waiting entries are all checked again after each block; beyond, the proposer finds what went stale.
+/// So many waiting entries are checked again after each block, in turn; the proposer finds the rest of what went stale.
 const RECHECK_MAX: usize = 256;
+/// How many bytes of others' entries are handed on at a time: one frame.
+const RELAY_BYTES_MAX: usize = 60 * 1024;
 
 /// Where an entry came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +38,23 @@ pub enum Origin {
     Peer(HomeId),
 }
 
+/// An entry of others as the shell hands it over, once it has looked at the signatures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Handed {
+    /// The signatures were checked.
+    Verified(VerifiedEntry),
+    /// Its bytes; they were checked not long ago and handed over then, so that it is most likely here.
+    Known(Vec<u8>),
+}
+
+/// An entry as it arrives.
+pub(crate) enum Arrival<'b> {
+    /// Its bytes, of which nothing is known.
+    Bytes(&'b [u8]),
+    /// With its signatures checked.
+    Verified(VerifiedEntry),
+}
+
 /// An entry that waits.
 #[derive(Debug, Clone)]
 pub(crate) struct Waiting {
@@ -36,9 +62,11 @@ pub(crate) struct Waiting {
     pub origin: Origin,
     /// When it arrived, in wall ms.
     pub seen_ms: u64,
-    /// Whether other delegates were sent it from here.
-    pub relayed: bool,
+    /// When it is handed on from here if no block has taken it by then, in wall ms; 0: never, or done.
+    relay_ms: u64,
     arrival: u64,
+    class: Class,
+    owner: Owner,
     /// False while it would not be valid yet.
     includable: bool,
 }
@@ -49,23 +77,39 @@ pub(crate) enum Admission {
     /// Kept.
     Added(EntryId),
     /// Here already.
-    Known,
+    Known(EntryId),
     /// No room for another own entry now: nothing is wrong with it, and the journal hands it over again.
     Full,
     /// Its number is on the ledger already: most likely the entry itself is.
     Used(EntryId),
+    /// Its signatures do not hold.
+    Forged(EntryId, String),
     /// Not kept, and why.
     Refused(EntryId, String),
 }
 
+/// A place in a stream, used once.
+type Place = (PublicKey, Stream, u64);
+
 #[derive(Debug, Default)]
 pub(crate) struct Mempool {
     waiting: BTreeMap<EntryId, Waiting>,
-    /// Bytes of others' entries.
-    bytes: usize,
-    by_signer: BTreeMap<PublicKey, usize>,
+    /// Every waiting entry by its place: each stream's numbers ascend.
+    places: BTreeMap<Place, EntryId>,
+    /// Others' entries by member.
+    shares: Shares,
     arrivals: u64,
     own: BTreeSet<EntryId>,
+    /// Others' entries by arrival.
+    ages: BTreeSet<(u64, EntryId)>,
+    /// Others' entries by when they are to be handed on.
+    relays: BTreeSet<(u64, EntryId)>,
+    /// Orders by the interval whose gate ends them.
+    gates: BTreeSet<(u64, EntryId)>,
+    /// After which id the next look begins.
+    rechecked: Option<EntryId>,
+    /// Own entries that a twin with a lower hash put out of the pool.
+    displaced: Vec<(EntryId, String)>,
 }
 
 impl Mempool {
@@ -77,8 +121,9 @@ impl Mempool {
         self.waiting.get(id)
     }
 
-    pub fn has_own(&self) -> bool {
-        !self.own.is_empty()
+    /// How many own entries wait.
+    pub fn own_len(&self) -> usize {
+        self.own.len()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Waiting> {
@@ -89,101 +134,213 @@ impl Mempool {
         self.waiting.values().any(|waiting| waiting.includable)
     }
 
-    /// Takes an entry in if it is new, genuine, within the limits, and valid now or soon.
+    /// Takes an entry in if it is new, genuine, within the limits, and valid now or soon. `relay_after_ms`: hands it on so
+    /// much later.
     pub fn admit(
         &mut self,
         ledger: &Ledger,
-        bytes: &[u8],
+        arrival: &Arrival<'_>,
         origin: Origin,
         now: (Timestamp, u64),
+        relay_after_ms: impl Fn(&EntryId) -> u64,
     ) -> Admission {
-        let id = id_of(bytes);
+        let id = arrival.id();
         if self.waiting.contains_key(&id) {
-            return Admission::Known;
+            return Admission::Known(id);
         }
         if origin == Origin::Own && self.own.len() >= POOL_OWN_MAX {
             return Admission::Full;
         }
-        let verified = match verify(ledger, bytes, |entry| self.has_room(entry, bytes.len(), &origin)) {
+        let verified = match self.verify(ledger, &id, arrival, &origin) {
             Ok(verified) => verified,
-            Err(reason) => return Admission::Refused(id, reason),
+            Err(refusal) => return refusal,
         };
-        if ledger.is_used(verified.entry()) {
-            return Admission::Used(id);
-        }
         let includable = match ledger.check(&verified, now.0) {
             Ok(()) => true,
             Err(error) if may_pass(&error) => false,
             Err(error) => return Admission::Refused(id, error.to_string()),
         };
-        self.insert(verified, origin, now.1, includable);
+        let entry = verified.entry();
+        let (class, owner) = (Class::of(entry), owner_of(ledger, entry));
+        if origin != Origin::Own && !self.make_room(&owner, class, verified.bytes().len()) {
+            return Admission::Refused(id, NO_ROOM.to_owned());
+        }
+        let relay_ms = if origin == Origin::Own { 0 } else { now.1.saturating_add(relay_after_ms(&id)) };
+        self.arrivals += 1;
+        let arrival = self.arrivals;
+        let seen_ms = now.1;
+        self.insert(Waiting {
+            entry: verified,
+            origin,
+            seen_ms,
+            relay_ms,
+            arrival,
+            class,
+            owner,
+            includable,
+        });
         Admission::Added(id)
     }
 
-    fn has_room(&self, entry: &Entry, bytes: usize, origin: &Origin) -> bool {
-        match origin {
-            // Counted before; its author is never told that it was one too many.
-            Origin::Own => true,
-            Origin::Peer(_) => {
-                self.bytes + bytes <= POOL_BYTES_MAX
-                    && self.by_signer.get(&entry.signer).is_none_or(|count| *count < POOL_PER_SIGNER_MAX)
+    /// The cheap questions first: a signature costs more than all of them.
+    fn verify(
+        &self,
+        ledger: &Ledger,
+        id: &EntryId,
+        arrival: &Arrival<'_>,
+        origin: &Origin,
+    ) -> Result<VerifiedEntry, Admission> {
+        let signed = match arrival {
+            Arrival::Verified(verified) => {
+                self.is_wanted(ledger, id, verified.entry(), origin)?;
+                return Ok(verified.clone());
             }
-        }
+            // A later program may know more kinds of entries: nobody is blamed for one that cannot be read here.
+            Arrival::Bytes(bytes) => decode(bytes).map_err(|reason| Admission::Refused(*id, reason))?,
+        };
+        self.is_wanted(ledger, id, signed.unchecked(), origin)?;
+        signed.verify(ledger.chain()).map_err(|error| Admission::Forged(*id, error.to_string()))
     }
 
-    fn insert(&mut self, entry: VerifiedEntry, origin: Origin, seen_ms: u64, includable: bool) {
-        let id = entry.id();
-        if origin == Origin::Own {
+    /// What can be said of an entry before its signatures are looked at.
+    fn is_wanted(
+        &self,
+        ledger: &Ledger,
+        id: &EntryId,
+        entry: &Entry,
+        origin: &Origin,
+    ) -> Result<(), Admission> {
+        if ledger.is_used(entry) {
+            return Err(Admission::Used(*id));
+        }
+        if self.places.get(&place_of(entry)).is_some_and(|twin| twin < id) {
+            return Err(Admission::Refused(*id, TWIN.to_owned()));
+        }
+        let is_full = || self.shares.is_full(&owner_of(ledger, entry), Class::of(entry));
+        if *origin != Origin::Own && is_full() {
+            return Err(Admission::Refused(*id, NO_ROOM.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Pushes out what gives way to a new entry of `owner`; false if there is no such thing and no room.
+    fn make_room(&mut self, owner: &Owner, class: Class, bytes: usize) -> bool {
+        while !self.shares.has_room(bytes) {
+            let Some(victim) = self.shares.gives_way(owner, class, bytes) else { return false };
+            self.remove(&victim);
+        }
+        true
+    }
+
+    fn insert(&mut self, waiting: Waiting) {
+        let (id, entry) = (waiting.entry.id(), waiting.entry.entry());
+        let place = place_of(entry);
+        // The twin has the higher hash, or this one would not have come so far.
+        if let Some(twin) = self.places.get(&place).copied()
+            && self.remove(&twin).is_some_and(|twin| twin.origin == Origin::Own)
+        {
+            self.displaced.push((twin, TWIN.to_owned()));
+        }
+        if let Body::Order(order) = &entry.body {
+            self.gates.insert((order.interval.index(), id));
+        }
+        if waiting.origin == Origin::Own {
             self.own.insert(id);
         } else {
-            self.bytes += entry.bytes().len();
-            *self.by_signer.entry(entry.entry().signer).or_default() += 1;
+            self.shares.add(&waiting);
+            self.ages.insert((waiting.seen_ms, id));
+            self.relays.insert((waiting.relay_ms, id));
         }
-        self.arrivals += 1;
-        let arrival = self.arrivals;
-        self.waiting.insert(id, Waiting { entry, origin, seen_ms, relayed: false, arrival, includable });
+        self.places.insert(place, id);
+        self.waiting.insert(id, waiting);
     }
 
     pub fn remove(&mut self, id: &EntryId) -> Option<Waiting> {
         let waiting = self.waiting.remove(id)?;
+        let entry = waiting.entry.entry();
+        self.places.remove(&place_of(entry));
+        if let Body::Order(order) = &entry.body {
+            self.gates.remove(&(order.interval.index(), *id));
+        }
         if !self.own.remove(id) {
-            self.bytes -= waiting.entry.bytes().len();
-            let signer = waiting.entry.entry().signer;
-            if let Some(count) = self.by_signer.get_mut(&signer) {
-                *count -= 1;
-                if *count == 0 {
-                    self.by_signer.remove(&signer);
-                }
-            }
+            self.shares.remove(&waiting);
+            self.ages.remove(&(waiting.seen_ms, *id));
+            self.relays.remove(&(waiting.relay_ms, *id));
         }
         Some(waiting)
     }
 
-    /// Forgets what the ledger has taken up and what is too old; returns own entries that can no longer be valid.
-    pub fn after_block(&mut self, ledger: &Ledger, now: (Timestamp, u64)) -> Vec<(EntryId, String)> {
-        let gone: Vec<_> = self.waiting.values().filter(|waiting| is_over(waiting, ledger, now.1)).collect();
-        let gone: Vec<_> = gone.into_iter().map(|waiting| waiting.entry.id()).collect();
+    /// Forgets what the ledger has taken up with these entries of its last block, what came too late for its gate and what
+    /// is too old; returns own entries that can no longer be valid.
+    pub fn after_block(
+        &mut self,
+        ledger: &Ledger,
+        block: &[VerifiedEntry],
+        now: (Timestamp, u64),
+    ) -> Vec<(EntryId, String)> {
+        for entry in block {
+            self.forget_used(entry.entry());
+        }
+        self.forget_old(now.1);
+        let mut over = self.close_gates(ledger.next_gate().index());
+        over.extend(self.recheck(ledger, now.0));
+        over
+    }
+
+    /// A number is on the ledger: no entry with it or a smaller one of its stream can follow.
+    fn forget_used(&mut self, used: &Entry) {
+        let (signer, stream, number) = place_of(used);
+        let gone: Vec<_> =
+            self.places.range((signer, stream, 0)..=(signer, stream, number)).map(|(_, id)| *id).collect();
         for id in gone {
             self.remove(&id);
         }
-        self.recheck(ledger, now.0)
     }
 
-    /// Looks again at what was not valid yet, and at everything if that is little.
-    pub fn recheck(&mut self, ledger: &Ledger, time: Timestamp) -> Vec<(EntryId, String)> {
-        let all = self.waiting.len() <= RECHECK_MAX;
-        let mut refused = Vec::new();
-        for (id, waiting) in &mut self.waiting {
-            if !all && waiting.includable {
-                continue;
+    fn forget_old(&mut self, wall_ms: u64) {
+        while let Some((seen_ms, id)) = self.ages.first().copied() {
+            if wall_ms.saturating_sub(seen_ms) <= POOL_AGE_MAX_MS {
+                return;
             }
+            self.remove(&id);
+        }
+    }
+
+    /// Orders for intervals before `next` can stand in no block any more.
+    fn close_gates(&mut self, next: u64) -> Vec<(EntryId, String)> {
+        let mut late = Vec::new();
+        while let Some((_, id)) = self.gates.first().copied().filter(|(interval, _)| *interval < next) {
+            late.push((id, "the gate of its interval has closed".to_owned()));
+            self.gates.pop_first();
+        }
+        self.refuse(late)
+    }
+
+    /// Looks again at what was not valid yet, and at others in turn.
+    pub fn recheck(&mut self, ledger: &Ledger, time: Timestamp) -> Vec<(EntryId, String)> {
+        let mut ids = self.next_in_turn();
+        ids.extend(self.waiting.iter().filter(|(_, waiting)| !waiting.includable).map(|(id, _)| *id));
+        let mut refused = std::mem::take(&mut self.displaced);
+        let mut invalid = Vec::new();
+        for id in ids {
+            let Some(waiting) = self.waiting.get_mut(&id) else { continue };
             match ledger.check(&waiting.entry, time) {
                 Ok(()) => waiting.includable = true,
                 Err(error) if may_pass(&error) => waiting.includable = false,
-                Err(error) => refused.push((*id, error.to_string())),
+                Err(error) => invalid.push((id, error.to_string())),
             }
         }
-        self.refuse(refused)
+        refused.extend(self.refuse(invalid));
+        refused
+    }
+
+    /// The next ids to look at again: every one comes up, however many wait.
+    fn next_in_turn(&mut self) -> BTreeSet<EntryId> {
+        let after = self.rechecked.take().map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        let ids = self.waiting.range((after, std::ops::Bound::Unbounded)).map(|(id, _)| *id);
+        let in_turn: Vec<_> = ids.chain(self.waiting.keys().copied()).take(RECHECK_MAX).collect();
+        self.rechecked = in_turn.last().copied();
+        in_turn.into_iter().collect()
     }
 
     /// Drops entries that proved invalid; returns the own ones among them.
@@ -201,60 +358,58 @@ impl Mempool {
         }
     }
 
-    /// Everything to propose: by arrival, readings first if asked, and each signer's numbers of a stream ascending, for
-    /// a number is worthless after a larger one.
-    pub fn ordered(&self, readings_first: bool) -> Vec<VerifiedEntry> {
-        let mut list: Vec<&Waiting> = self.waiting.values().filter(|waiting| waiting.includable).collect();
-        let is_late =
-            |waiting: &Waiting| readings_first && waiting.entry.entry().body.stream() != Stream::Readings;
-        list.sort_by_key(|waiting| (is_late(waiting), waiting.arrival));
-        in_stream_order(list.into_iter().map(|waiting| waiting.entry.clone()).collect())
+    /// Own entries that wait since `before_ms` or longer, each stream's numbers ascending.
+    pub fn own(&self, before_ms: u64) -> Vec<VerifiedEntry> {
+        let own = self.places.values().filter(|id| self.own.contains(id));
+        let waiting = own.filter_map(|id| self.waiting.get(id));
+        waiting.filter(|own| own.seen_ms <= before_ms).map(|own| own.entry.clone()).collect()
     }
 
-    /// Own entries that are not final yet, in their streams' order.
-    pub fn own(&self) -> Vec<VerifiedEntry> {
-        let mut list: Vec<_> = self.own.iter().filter_map(|id| self.waiting.get(id)).collect();
-        list.sort_by_key(|waiting| waiting.arrival);
-        in_stream_order(list.into_iter().map(|waiting| waiting.entry.clone()).collect())
+    /// Another delegate handed it on: all have it now.
+    pub fn was_relayed(&mut self, id: &EntryId) {
+        if let Some(waiting) = self.waiting.get_mut(id) {
+            self.relays.remove(&(waiting.relay_ms, *id));
+        }
     }
 
-    /// Others' entries that wait since `before_ms` or longer and were not handed on from here; now they are.
-    pub fn take_unrelayed(&mut self, before_ms: u64) -> Vec<VerifiedEntry> {
-        let mut taken = Vec::new();
-        for waiting in self.waiting.values_mut() {
-            if !waiting.relayed && waiting.origin != Origin::Own && waiting.seen_ms <= before_ms {
-                waiting.relayed = true;
+    /// Others' entries that are to be handed on by now, the longest due first and at most a frame of them; now they are.
+    pub fn take_due_relays(&mut self, wall_ms: u64) -> Vec<VerifiedEntry> {
+        let (mut taken, mut bytes) = (Vec::new(), 0);
+        while let Some((_, id)) = self.relays.first().copied().filter(|(due_ms, _)| *due_ms <= wall_ms) {
+            if let Some(waiting) = self.waiting.get(&id) {
+                bytes += waiting.entry.bytes().len();
+                if bytes > RELAY_BYTES_MAX {
+                    break;
+                }
                 taken.push(waiting.entry.clone());
             }
+            self.relays.pop_first();
         }
-        in_stream_order(taken)
+        taken
     }
 
-    /// True if entries wait to be handed on.
-    pub fn has_unrelayed(&self) -> bool {
-        self.waiting.values().any(|waiting| !waiting.relayed && waiting.origin != Origin::Own)
+    /// When the next entry is to be handed on, in wall ms.
+    pub fn next_relay(&self) -> Option<u64> {
+        self.relays.first().map(|(due_ms, _)| *due_ms)
     }
 }
 
-/// Within each (signer, stream), puts the entries into the order of their numbers; the places stay.
-fn in_stream_order(list: Vec<VerifiedEntry>) -> Vec<VerifiedEntry> {
-    let stream_of = |verified: &VerifiedEntry| (verified.entry().signer, verified.entry().body.stream());
-    let mut streams: BTreeMap<_, Vec<VerifiedEntry>> = BTreeMap::new();
-    for verified in &list {
-        streams.entry(stream_of(verified)).or_default().push(verified.clone());
+const NO_ROOM: &str =
+    "too many entries of this member, or in all, wait for a block; it is taken when it is sent again later";
+const TWIN: &str =
+    "another entry of this signer bears the same number, and of two the one with the lower hash stands";
+
+impl Arrival<'_> {
+    fn id(&self) -> EntryId {
+        match self {
+            Self::Bytes(bytes) => entry_id(bytes),
+            Self::Verified(entry) => entry.id(),
+        }
     }
-    for entries in streams.values_mut() {
-        // Taken from the back below.
-        entries.sort_by_key(|verified| std::cmp::Reverse(verified.entry().number));
-    }
-    list.into_iter()
-        .map(|verified| streams.get_mut(&stream_of(&verified)).and_then(Vec::pop).unwrap_or(verified))
-        .collect()
 }
 
-fn is_over(waiting: &Waiting, ledger: &Ledger, wall_ms: u64) -> bool {
-    let too_old = waiting.origin != Origin::Own && wall_ms.saturating_sub(waiting.seen_ms) > POOL_AGE_MAX_MS;
-    too_old || ledger.is_used(waiting.entry.entry())
+const fn place_of(entry: &Entry) -> Place {
+    (entry.signer, entry.body.stream(), entry.number)
 }
 
 /// True for refusals that time or a later block alone may lift.
@@ -262,20 +417,15 @@ pub(crate) const fn may_pass(error: &EntryError) -> bool {
     matches!(error, EntryError::FromTheFuture { .. } | EntryError::Quota { .. } | EntryError::BlockFull)
 }
 
-fn verify(ledger: &Ledger, bytes: &[u8], has_room: impl Fn(&Entry) -> bool) -> Result<VerifiedEntry, String> {
+fn decode(bytes: &[u8]) -> Result<SignedEntry, String> {
     if bytes.len() > ENTRY_BYTES_MAX {
         return Err(format!("the entry has {} bytes; the limit is {ENTRY_BYTES_MAX}", bytes.len()));
     }
-    let signed = SignedEntry::from_bytes(bytes).map_err(|error| error.to_string())?;
-    if !has_room(signed.unchecked()) {
-        return Err(
-            "too many entries of this signer, or in all, wait for a block; send it again later".to_owned()
-        );
-    }
-    signed.verify(ledger.chain()).map_err(|error| error.to_string())
+    SignedEntry::from_bytes(bytes).map_err(|error| error.to_string())
 }
 
 /// Name of a signed entry from its canonical bytes, before its signatures are checked: as [`VerifiedEntry::id`].
-pub(crate) fn id_of(bytes: &[u8]) -> EntryId {
+#[must_use]
+pub fn entry_id(bytes: &[u8]) -> EntryId {
     EntryId(Hash32::of(&[b"commonwatt/entry/v1", bytes]))
 }

@@ -5,18 +5,21 @@
 
 use ledger::codec::{CodecError, Decode, Encode, Reader, decode_list, encode_list};
 use ledger::{
-    BLOCK_BYTES_MAX, BlockId, Certificate, DELEGATES_MAX, ENTRY_BYTES_MAX, PublicKey, Signature, VoteKind,
+    BLOCK_BYTES_MAX, BLOCK_ENTRIES_MAX, Block, BlockId, Certificate, DELEGATES_MAX, ENTRY_BYTES_MAX, EntryId,
+    Header, PublicKey, Signature, VerifiedEntry, VoteKind,
 };
 pub use ledger::{SignedProposal, SignedVote, Statement};
 
 /// Version of the encoding.
-pub const MESSAGE_VERSION: u8 = 1;
+pub const MESSAGE_VERSION: u8 = 2;
 /// The longest message of any kind: a whole block and its certificate fit.
 pub const MESSAGE_BYTES_MAX: usize = BLOCK_BYTES_MAX + 65_536;
-/// The longest message that is gossiped; a longer block is announced and fetched.
-pub const GOSSIP_BYTES_MAX: usize = 60 * 1024;
-/// The most entries in one [`Message::Entries`].
-pub const ENTRIES_MAX: usize = 256;
+/// The longest message that is gossiped, and the longest frame of entries; a longer block is announced and fetched.
+pub const GOSSIP_BYTES_MAX: usize = 64 * 1024;
+/// The most entries in one [`Message::Entries`]: a frame of the shortest ones.
+pub const ENTRIES_MAX: usize = 512;
+/// The most entries asked for in one [`Message::EntriesRequest`].
+pub const REQUEST_ENTRIES_MAX: usize = 1024;
 /// The most blocks in one [`Message::SyncResponse`].
 pub const SYNC_BLOCKS_MAX: usize = 64;
 /// The most statements in one [`Message::RecoverResponse`].
@@ -61,13 +64,41 @@ pub struct RoundCertificate {
     pub votes: Vec<RoundVote>,
 }
 
+/// A block that names its entries instead of carrying them: whoever has heard them needs nothing more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outline {
+    /// The block's header, whose hash is its id.
+    pub header: Header,
+    /// Why the block before it is final; `None` in the first.
+    pub last_commit: Option<Certificate>,
+    /// Its entries, in their order.
+    pub entries: Vec<EntryId>,
+}
+
+impl Outline {
+    /// The outline of a block.
+    #[must_use]
+    pub fn of(block: &Block) -> Self {
+        Self {
+            header: block.header.clone(),
+            last_commit: block.last_commit.clone(),
+            entries: block.entries.iter().map(VerifiedEntry::id).collect(),
+        }
+    }
+}
+
 /// A message between nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
     /// A vote.
     Vote(SignedVote),
-    /// A proposal and the block it is about (`Block::to_bytes`; empty where the sender does not hold it).
+    /// A proposal and the whole block it is about (`Block::to_bytes`; empty where the sender does not hold it): how a proposal
+    /// is repeated, and how one without entries is made.
     Proposal(SignedProposal, Vec<u8>),
+    /// A proposal and the outline of its block: how a proposal is first made.
+    Outline(SignedProposal, Box<Outline>),
+    /// Asks for entries of a proposed block; the answer is [`Message::Entries`].
+    EntriesRequest(Vec<EntryId>),
     /// A polka, sent ahead of what is proposed again on its strength.
     Polka(Polka),
     /// Why the sender is in the round it is in.
@@ -117,6 +148,11 @@ impl Message {
                 proposal.encode(&mut out);
                 encode_bytes(body, &mut out);
             }
+            Self::Outline(proposal, outline) => {
+                proposal.encode(&mut out);
+                outline.encode(&mut out);
+            }
+            Self::EntriesRequest(wanted) => encode_list(wanted, &mut out),
             Self::Polka(polka) => polka.encode(&mut out),
             Self::Round(certificate) => certificate.encode(&mut out),
             Self::SyncRequest { from_height, max_bytes } => {
@@ -176,9 +212,16 @@ impl Message {
             Self::RecoverResponse { .. } => 9,
             Self::Entries(_) => 10,
             Self::Final(..) => 11,
+            Self::Outline(..) => OUTLINE,
+            Self::EntriesRequest(_) => ENTRIES_REQUEST,
         }
     }
 }
+
+const OUTLINE: u8 = 20;
+const ENTRIES_REQUEST: u8 = 21;
+/// What a header and a certificate of 31 signatures take at the most, in bytes.
+const OUTLINE_ROOM: usize = 4096;
 
 /// Name and greatest body length of each kind, in bytes. A vote has 142 bytes at most, a certificate 31 votes.
 const fn limit_of(kind: u8) -> Option<(&'static str, usize)> {
@@ -192,10 +235,52 @@ const fn limit_of(kind: u8) -> Option<(&'static str, usize)> {
         7 => ("status", 8),
         8 => ("recover request", 41),
         9 => ("recover response", STATEMENTS_MAX * 160),
-        10 => ("entries", ENTRIES_MAX * (ENTRY_BYTES_MAX + 4)),
+        10 => ("entries", GOSSIP_BYTES_MAX - 2),
         11 => ("final block", BLOCK_BYTES_MAX + 4096),
+        OUTLINE => ("outline", BLOCK_ENTRIES_MAX * 32 + OUTLINE_ROOM),
+        ENTRIES_REQUEST => ("entries request", REQUEST_ENTRIES_MAX * 32 + 4),
         _ => return None,
     })
+}
+
+/// What kind of thing a message is, for whoever limits how much of each a peer may send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// Votes, certificates, heights: short and frequent.
+    Words,
+    /// Proposals, final blocks, what answers a node that was away.
+    Blocks,
+    /// Entries.
+    Entries,
+    /// What asks for an answer longer than itself.
+    Questions,
+}
+
+/// The lane of a message, from its first two bytes and its length; `None` if it is too short or too long to be read. What a
+/// later program may say goes with the words: it is dropped where it is read, and nobody is blamed for it.
+#[must_use]
+pub const fn lane(bytes: &[u8]) -> Option<Lane> {
+    let [version, kind, body @ ..] = bytes else { return None };
+    let Some((_, max)) = limit_of(*kind) else { return Some(Lane::Words) };
+    if *version != MESSAGE_VERSION {
+        return Some(Lane::Words);
+    }
+    if body.len() > max {
+        return None;
+    }
+    Some(match *kind {
+        1 | 3 | 4 | 7 => Lane::Words,
+        5 | 8 | ENTRIES_REQUEST => Lane::Questions,
+        10 => Lane::Entries,
+        _ => Lane::Blocks,
+    })
+}
+
+/// True if a message cannot be read because a program of another version made it: no reason to blame anybody.
+#[must_use]
+pub const fn is_of_another_version(error: &CodecError) -> bool {
+    let CodecError::Invalid { what } = error else { return false };
+    matches!(what.as_bytes(), b"message version" | b"message kind")
 }
 
 fn decode_body(kind: u8, r: &mut Reader<'_>) -> Result<Message, CodecError> {
@@ -214,6 +299,8 @@ fn decode_body(kind: u8, r: &mut Reader<'_>) -> Result<Message, CodecError> {
         },
         10 => Message::Entries(decode_entries(r)?),
         11 => Message::Final(decode_bytes(r, "final block", BLOCK_BYTES_MAX)?, Decode::decode(r)?),
+        OUTLINE => Message::Outline(Decode::decode(r)?, Box::new(Decode::decode(r)?)),
+        ENTRIES_REQUEST => Message::EntriesRequest(decode_list(r, "wanted entries", REQUEST_ENTRIES_MAX)?),
         _ => return Err(CodecError::Invalid { what: "message kind" }),
     })
 }
@@ -222,18 +309,47 @@ fn decode_body(kind: u8, r: &mut Reader<'_>) -> Result<Message, CodecError> {
 #[must_use]
 pub fn entries_messages<'e>(entries: impl IntoIterator<Item = &'e [u8]>) -> Vec<Vec<u8>> {
     let mut messages = Vec::new();
-    let mut batch: Vec<Vec<u8>> = Vec::new();
+    let mut frame = Frame::default();
     for entry in entries {
-        batch.push(entry.to_vec());
-        if batch.len() == ENTRIES_MAX {
-            messages.push(Message::Entries(std::mem::take(&mut batch)).to_bytes());
+        if !frame.has_room_for(entry) {
+            messages.extend(frame.take());
         }
+        frame.push(entry);
     }
-    if !batch.is_empty() {
-        messages.push(Message::Entries(batch).to_bytes());
-    }
+    messages.extend(frame.take());
     messages
 }
+
+/// A [`Message::Entries`] that is being filled.
+#[derive(Debug, Default)]
+pub(crate) struct Frame {
+    entries: Vec<Vec<u8>>,
+    bytes: usize,
+}
+
+impl Frame {
+    /// True if one more entry is within the limits of the message.
+    pub fn has_room_for(&self, entry: &[u8]) -> bool {
+        self.entries.len() < ENTRIES_MAX
+            && FRAME_HEAD + self.bytes + entry.len() + LENGTH_BYTES <= GOSSIP_BYTES_MAX
+    }
+
+    /// Adds an entry, for which there must be room.
+    pub fn push(&mut self, entry: &[u8]) {
+        self.bytes += entry.len() + LENGTH_BYTES;
+        self.entries.push(entry.to_vec());
+    }
+
+    /// The message, if there is anything to say; the frame is empty then.
+    pub fn take(&mut self) -> Option<Vec<u8>> {
+        let full = std::mem::take(self);
+        (!full.entries.is_empty()).then(|| Message::Entries(full.entries).to_bytes())
+    }
+}
+
+/// Version, kind and count of a frame.
+const FRAME_HEAD: usize = 2 + LENGTH_BYTES;
+const LENGTH_BYTES: usize = 4;
 
 pub(crate) fn encode_bytes(bytes: &[u8], out: &mut Vec<u8>) {
     // Nothing that is sent or logged comes near 2³² bytes.
@@ -275,6 +391,24 @@ fn decode_blocks(r: &mut Reader<'_>) -> Result<Vec<(Vec<u8>, Certificate)>, Code
     (0..count)
         .map(|_| Ok((decode_bytes(r, "final block", BLOCK_BYTES_MAX)?, Certificate::decode(r)?)))
         .collect()
+}
+
+impl Encode for Outline {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.header.encode(out);
+        self.last_commit.encode(out);
+        encode_list(&self.entries, out);
+    }
+}
+
+impl Decode for Outline {
+    fn decode(r: &mut Reader<'_>) -> Result<Self, CodecError> {
+        Ok(Self {
+            header: Decode::decode(r)?,
+            last_commit: Decode::decode(r)?,
+            entries: decode_list(r, "outlined entries", BLOCK_ENTRIES_MAX)?,
+        })
+    }
 }
 
 impl Encode for Polka {
@@ -361,6 +495,24 @@ mod tests {
         vote
     }
 
+    fn outline(certificate: &Certificate) -> Outline {
+        let header = Header {
+            chain: chain(),
+            rule_version: 4,
+            height: 8,
+            parent: certificate.block,
+            time: energy::Timestamp::from_unix_ms(1_000),
+            tree_size: 9,
+            tree_root: Hash32::of(&[b"tree"]),
+            state_root: Hash32::of(&[b"state"]),
+            delegates: Hash32::of(&[b"set"]),
+            next_delegates: Hash32::of(&[b"next"]),
+            last_commit: certificate.hash(),
+        };
+        let entries = vec![EntryId(Hash32::of(&[b"an entry"]))];
+        Outline { header, last_commit: Some(certificate.clone()), entries }
+    }
+
     fn samples() -> Vec<Message> {
         let key = SigningKey::from_bytes(&[7; 32]);
         let vote = vote(&key);
@@ -383,6 +535,8 @@ mod tests {
         vec![
             Message::Vote(vote.clone()),
             Message::Proposal(proposal.clone(), vec![1, 2, 3]),
+            Message::Outline(proposal.clone(), Box::new(outline(&certificate))),
+            Message::EntriesRequest(vec![EntryId(Hash32::of(&[b"an entry"])); 3]),
             Message::Polka(Polka {
                 height: 7,
                 round: 1,
@@ -424,14 +578,37 @@ mod tests {
         let mut long = vec![0; 300];
         long[..2].copy_from_slice(&[MESSAGE_VERSION, 1]);
         assert_eq!(Message::from_bytes(&long), Err(CodecError::TooLong { what: "vote", max: 256 }));
-        assert_eq!(Message::from_bytes(&[2, 1]), Err(CodecError::Invalid { what: "message version" }));
-        assert_eq!(Message::from_bytes(&[1, 99]), Err(CodecError::Invalid { what: "message kind" }));
+        assert_eq!(
+            Message::from_bytes(&[MESSAGE_VERSION + 1, 1]),
+            Err(CodecError::Invalid { what: "message version" })
+        );
+        assert_eq!(
+            Message::from_bytes(&[MESSAGE_VERSION, 99]),
+            Err(CodecError::Invalid { what: "message kind" })
+        );
         // A count of four thousand million entries with nothing behind it.
         let bomb = [MESSAGE_VERSION, 10, 0xff, 0xff, 0xff, 0xff];
         assert_eq!(
             Message::from_bytes(&bomb),
             Err(CodecError::TooLong { what: "entries", max: ENTRIES_MAX })
         );
+    }
+
+    #[test]
+    fn every_message_has_a_lane_and_what_is_too_long_has_none() {
+        let lanes: Vec<_> = samples().iter().map(|message| lane(&message.to_bytes())).collect();
+        assert!(lanes.iter().all(Option::is_some), "{lanes:?}");
+        assert_eq!(lane(&Message::Entries(vec![]).to_bytes()), Some(Lane::Entries));
+        let mut long = vec![0; 300];
+        long[..2].copy_from_slice(&[MESSAGE_VERSION, 1]);
+        assert_eq!(lane(&long), None);
+        for unreadable in [&[][..], &[MESSAGE_VERSION]] {
+            assert_eq!(lane(unreadable), None);
+        }
+        for later in [[MESSAGE_VERSION, 99], [MESSAGE_VERSION + 1, 1]] {
+            assert_eq!(lane(&later), Some(Lane::Words));
+            assert!(Message::from_bytes(&later).is_err_and(|error| is_of_another_version(&error)));
+        }
     }
 
     #[test]
@@ -465,11 +642,15 @@ mod tests {
 
     #[test]
     fn entries_are_split_at_the_limit_and_keep_their_order() {
-        let entries: Vec<Vec<u8>> = (0..600_u32).map(|number| number.to_be_bytes().to_vec()).collect();
+        let short = (0..600_u32).map(|number| number.to_be_bytes().to_vec());
+        let long = (0..40_u8).map(|number| vec![number; ENTRY_BYTES_MAX]);
+        let entries: Vec<Vec<u8>> = short.chain(long).collect();
         let messages = entries_messages(entries.iter().map(Vec::as_slice));
-        assert_eq!(messages.len(), 3);
+        // 512 short ones; 88 and fifteen long ones; fifteen; ten.
+        assert_eq!(messages.len(), 4);
         let mut back = Vec::new();
         for message in &messages {
+            assert!(message.len() <= GOSSIP_BYTES_MAX);
             match Message::from_bytes(message) {
                 Ok(Message::Entries(batch)) => back.extend(batch),
                 other => panic!("not entries: {other:?}"),

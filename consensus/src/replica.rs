@@ -12,6 +12,7 @@
 mod catching_up;
 mod deciding;
 mod entries;
+mod proposals;
 mod recovery;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -22,12 +23,14 @@ use ledger::{BlockId, Certificate, EntryId, Executed, Ledger, PublicKey};
 
 use crate::agreement::{Agreement, Evidence, Timeout};
 use crate::log::{Record, Records, TimeoutKind, encode_frame, read_records};
-use crate::mempool::{Mempool, Origin};
-use crate::message::{Message, SignedProposal, Statement};
+use crate::mempool::{Handed, Mempool, Origin, POOL_OWN_MAX};
+use crate::message::{Message, SignedProposal, Statement, is_of_another_version};
 use crate::tendermint::Tendermint;
 
 use catching_up::CatchingUp;
 pub use entries::NUMBER_ON_LEDGER;
+use entries::Outgoing;
+use proposals::Filling;
 use recovery::Standing;
 
 /// The log is written anew once it has grown by so much, in bytes.
@@ -115,12 +118,28 @@ pub enum Input {
         /// The message.
         bytes: Vec<u8>,
     },
-    /// A signed entry, from this home or from gossip.
+    /// A signed entry, from this home or handed on by another.
     Entry {
         /// The entry.
         bytes: Vec<u8>,
         /// Where it came from.
         origin: Origin,
+    },
+    /// A gossiped frame of entries.
+    Entries {
+        /// The neighbour that relayed it.
+        from: HomeId,
+        /// The message.
+        bytes: Vec<u8>,
+    },
+    /// Entries of others whose signatures the shell has checked: of a gossiped frame, or of a direct message.
+    Verified {
+        /// The peer they came from.
+        from: HomeId,
+        /// The entries.
+        entries: Vec<Handed>,
+        /// Whether it was a direct message.
+        directly: bool,
     },
     /// A gossiped final block.
     Final {
@@ -159,6 +178,10 @@ pub enum Timer {
     Resend,
     /// Time to hand on others' entries that no block took.
     Relay,
+    /// Time to send the own entries that wait for their frame.
+    Frame,
+    /// Time to ask the next one for entries of a proposed block.
+    Fill,
     /// Time to ask again for own statements.
     Recover,
 }
@@ -181,8 +204,8 @@ pub enum Effect {
     },
     /// Send a direct message to every other delegate of the present set and of the next one.
     ToDelegates(Vec<u8>),
-    /// Gossip an entry to all members.
-    GossipEntry(Vec<u8>),
+    /// Gossip a frame of entries to all members.
+    GossipEntries(Vec<u8>),
     /// Gossip a final block, or that there is one, to all members.
     GossipFinal(Vec<u8>),
     /// Answer a peer with [`Message::SyncResponse`] from the stored blocks; send nothing if there are none.
@@ -214,6 +237,13 @@ pub enum Effect {
         /// Where it came from.
         origin: Origin,
     },
+    /// A peer sent what no honest node sends.
+    Blame {
+        /// The peer.
+        peer: HomeId,
+        /// What it did.
+        what: Blame,
+    },
     /// A delegate signed two statements that exclude one another.
     Evidence(Box<Evidence>),
     /// This node must stop and call for people.
@@ -226,6 +256,16 @@ pub enum Effect {
         /// What happened.
         text: String,
     },
+}
+
+/// What a peer is blamed for. All of it can be told from the bytes alone, whatever a node knows of the chain: an honest peer
+/// that is behind, or that hands on what it checked, is never blamed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// A message that cannot be read.
+    Unreadable,
+    /// An entry whose signatures do not hold.
+    Forged,
 }
 
 /// A final block.
@@ -252,7 +292,6 @@ type ProposalKind = (BlockId, Option<u32>);
 
 /// A proposed block that follows from the present state.
 struct Body {
-    bytes: Vec<u8>,
     executed: Executed,
     proposal: (u32, PublicKey),
     /// The verdict the agreement was told.
@@ -283,12 +322,12 @@ pub struct Replica {
     height_started_ms: u64,
     committed_ms: Option<u64>,
     bodies: BTreeMap<BlockId, Body>,
-    /// Who sent a body in which round of the present height: one each.
-    tried: BTreeSet<(HomeId, u32)>,
+    filling: Filling,
     /// Which proposals a sender sent in which round of the present height.
     proposals_sent: BTreeMap<(HomeId, u32), BTreeSet<ProposalKind>>,
     early: VecDeque<(HomeId, Message)>,
     pool: Mempool,
+    outgoing: Outgoing,
     connected: BTreeSet<HomeId>,
     catching_up: CatchingUp,
     evidence: Vec<Evidence>,
@@ -347,10 +386,11 @@ impl Replica {
             height_started_ms: 0,
             committed_ms: None,
             bodies: BTreeMap::new(),
-            tried: BTreeSet::new(),
+            filling: Filling::default(),
             proposals_sent: BTreeMap::new(),
             early: VecDeque::new(),
             pool: Mempool::default(),
+            outgoing: Outgoing::default(),
             connected: BTreeSet::new(),
             catching_up: CatchingUp::default(),
             evidence: Vec::new(),
@@ -380,6 +420,8 @@ impl Replica {
             Input::Message { from, bytes } => self.on_bytes(from, &bytes, |_| true),
             Input::Final { from, bytes } => self.on_bytes(from, &bytes, is_final),
             Input::Entry { bytes, origin } => self.on_entry(&bytes, origin),
+            Input::Entries { from, bytes } => self.on_gossiped_entries(&from, &bytes),
+            Input::Verified { from, entries, directly } => self.on_verified(&from, &entries, directly),
             Input::Timer(timer) => self.on_timer(timer),
             Input::PeerUp(home) => self.on_peer_up(home),
             Input::PeerDown(home) => self.on_peer_down(&home),
@@ -430,6 +472,13 @@ impl Replica {
     #[must_use]
     pub fn mempool_len(&self) -> usize {
         self.pool.len()
+    }
+
+    /// How many entries of this home wait for a block, and how many more it takes at the moment.
+    #[must_use]
+    pub fn own_waiting(&self) -> (usize, usize) {
+        let waiting = self.pool.own_len();
+        (waiting, POOL_OWN_MAX.saturating_sub(waiting))
     }
 
     /// True if this node votes on the next block.
@@ -493,6 +542,8 @@ impl Replica {
             Timer::Status => self.on_status_timer(),
             Timer::Resend => self.on_resend(),
             Timer::Relay => self.on_relay(),
+            Timer::Frame => self.on_frame(),
+            Timer::Fill => self.on_fill(),
             Timer::Recover => self.ask_for_own_statements(),
         }
     }
@@ -518,15 +569,35 @@ impl Replica {
         match Message::from_bytes(bytes) {
             Ok(message) if expected(&message) => self.on_message(from, message),
             Ok(_) => {}
-            Err(error) => self.note(format!("a message of {from} cannot be read: {error}")),
+            Err(error) => {
+                self.note(format!("a message of {from} cannot be read: {error}"));
+                if !is_of_another_version(&error) {
+                    self.blame(&from, Blame::Unreadable);
+                }
+            }
         }
+    }
+
+    fn on_gossiped_entries(&mut self, from: &HomeId, bytes: &[u8]) {
+        match Message::from_bytes(bytes) {
+            Ok(Message::Entries(entries)) => self.on_entries(from, &entries, false),
+            Err(error) if is_of_another_version(&error) => {}
+            _ => self.blame(from, Blame::Unreadable),
+        }
+    }
+
+    fn blame(&mut self, peer: &HomeId, what: Blame) {
+        self.effects.push(Effect::Blame { peer: peer.clone(), what });
     }
 
     fn on_message(&mut self, from: HomeId, message: Message) {
         match message {
-            Message::Vote(_) | Message::Proposal(..) | Message::Polka(_) | Message::Round(_) => {
-                self.on_consensus(from, message);
-            }
+            Message::Vote(_)
+            | Message::Proposal(..)
+            | Message::Outline(..)
+            | Message::Polka(_)
+            | Message::Round(_) => self.on_consensus(from, message),
+            Message::EntriesRequest(wanted) => self.on_entries_request(&from, &wanted),
             Message::SyncRequest { from_height, max_bytes } => {
                 self.on_sync_request(from, from_height, max_bytes);
             }
@@ -536,11 +607,7 @@ impl Replica {
             Message::RecoverResponse { height, statements } => {
                 self.on_recover_response(from, height, statements);
             }
-            Message::Entries(entries) => {
-                for bytes in entries {
-                    self.on_entry(&bytes, Origin::Peer(from.clone()));
-                }
-            }
+            Message::Entries(entries) => self.on_entries(&from, &entries, true),
             Message::Final(block, certificate) => self.on_final(&from, &block, &certificate),
         }
     }

@@ -239,6 +239,13 @@ impl Agreement for Tendermint {
         })
     }
 
+    fn prevoters(&self, block: &BlockId) -> Vec<PublicKey> {
+        let places = self.desk.heard.votes.iter();
+        let prevotes = places
+            .filter(|((_, kind, voted), _)| *kind == VoteKind::Prevote && voted.as_ref() == Some(block));
+        prevotes.flat_map(|(_, voters)| voters.keys().copied()).collect()
+    }
+
     fn round(&self) -> Option<u32> {
         if self.started { self.core.round().as_u32() } else { None }
     }

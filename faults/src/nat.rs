@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// How often a node is asked.
 const LOOK: Duration = Duration::from_millis(500);
 /// The traffic of a relay is counted for so long.
-const COUNTED: Duration = Duration::from_secs(30);
+const COUNTED: Duration = Duration::from_secs(60);
 /// How long the two homes may take to meet directly after they met at all.
 const PUNCH_PATIENCE: Duration = Duration::from_secs(20);
 const PORT: u16 = 8470;
@@ -50,8 +50,8 @@ pub struct Meeting {
     pub final_ms: Vec<u64>,
     /// Whether they were connected through a relay while only the other one was left, or directly.
     pub relayed_after_loss: Vec<bool>,
-    /// What one idle relay sent and received in a day, going by half a minute, bytes.
-    pub relay_bytes_a_day: u64,
+    /// What one idle relay sends and receives in a day, going by a while, bytes; absent if it was not counted.
+    pub relay_bytes_a_day: Option<u64>,
     /// Height of the common chain.
     pub height: u64,
 }
@@ -71,17 +71,23 @@ pub fn run_all(program: &Path, folder: &Path) -> anyhow::Result<Report> {
     let routers = [Router::KeepsPorts, Router::RandomPorts];
     let meet = |router: Router| {
         let folder = folder.join(format!("{router:?}"));
-        meet(program, &folder, router)
+        meet(program, &folder, router, Some(COUNTED))
             .with_context(|| format!("{router:?}: logs are in {}", folder.display()))
     };
     Ok(Report { meetings: routers.into_iter().map(meet).collect::<Result<_, _>>()? })
 }
 
-/// Lets the homes meet behind one kind of routers, lose each relay in turn, and stop.
+/// Lets the homes meet behind one kind of routers, lose each relay in turn, and stop; the traffic of a relay is counted for
+/// so long, if at all.
 ///
 /// # Errors
 /// What should have happened and did not.
-pub fn meet(program: &Path, folder: &Path, router: Router) -> anyhow::Result<Meeting> {
+pub fn meet(
+    program: &Path,
+    folder: &Path,
+    router: Router,
+    counted: Option<Duration>,
+) -> anyhow::Result<Meeting> {
     if folder.exists() {
         fs::remove_dir_all(folder)?;
     }
@@ -102,7 +108,7 @@ pub fn meet(program: &Path, folder: &Path, router: Router) -> anyhow::Result<Mee
     ensure!(!direct || punches, "the homes met directly although nobody can guess their ports");
     town.vote("a", "r1")?;
     town.vote("b", "r2")?;
-    let relay_bytes_a_day = town.count_bytes("r1")?;
+    let relay_bytes_a_day = counted.map(|counted| town.count_bytes("r1", counted)).transpose()?;
     let (mut final_ms, mut relayed_after_loss) = (Vec::new(), Vec::new());
     for (lost, choice) in [("r1", "r2"), ("r2", "r1")] {
         town.kill(lost)?;
@@ -378,11 +384,11 @@ impl Town {
     }
 
     /// What a node sends and receives in a day, going by a while.
-    fn count_bytes(&self, name: &str) -> anyhow::Result<u64> {
+    fn count_bytes(&self, name: &str, counted: Duration) -> anyhow::Result<u64> {
         let before = self.bytes(name)?;
-        std::thread::sleep(COUNTED);
+        std::thread::sleep(counted);
         let passed = self.bytes(name)?.saturating_sub(before);
-        Ok(passed.saturating_mul(86_400) / COUNTED.as_secs())
+        Ok(passed.saturating_mul(86_400) / counted.as_secs().max(1))
     }
 
     fn bytes(&self, name: &str) -> anyhow::Result<u64> {
@@ -461,7 +467,7 @@ pub fn summary(report: &Report) -> String {
             it.met_ms,
             it.final_ms,
             it.relayed_after_loss,
-            it.relay_bytes_a_day / 1_000_000,
+            it.relay_bytes_a_day.map_or(0, |bytes| bytes / 1_000_000),
             it.height
         )
     };

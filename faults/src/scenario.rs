@@ -332,7 +332,10 @@ impl Trial<'_> {
         for (home, off_by) in homes.iter().zip(off_by) {
             let (wrong, right) = (self.street.market_ms(*home)?, self.street.market_ms(right)?);
             let seconds = (wrong - right) / (1000 * i64::from(SPEED));
-            ensure!((seconds - off_by).abs() <= 10, "the clock of h{home} is off by {seconds} s, not {off_by}");
+            ensure!(
+                (seconds - off_by).abs() <= 10,
+                "the clock of h{home} is off by {seconds} s, not {off_by}"
+            );
         }
         self.note(format!("clocks off by {off_by:?} s"));
         Ok(())
@@ -577,7 +580,8 @@ fn disk_full(trial: &mut Trial<'_>) -> anyhow::Result<()> {
 }
 
 fn disks_full(trial: &mut Trial<'_>) -> anyhow::Result<()> {
-    trial.full(3, Chain::Stands)
+    // A node can vote as long as the last page of its log has room, and that is right: what it said is on the disk.
+    trial.full(3, Chain::MayStand)
 }
 
 fn disk_slow(trial: &mut Trial<'_>) -> anyhow::Result<()> {

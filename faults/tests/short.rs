@@ -3,7 +3,6 @@
 #![expect(clippy::panic, clippy::print_stdout, reason = "a test that cannot do its work must fail")]
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,21 +13,13 @@ use faults::scenario;
 /// Each needs the machine to itself.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// The program, built from the sources that are tested.
+/// The program: beside the folder of this test, where every test of the workspace has it built.
 fn program() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--locked", "--quiet", "--package", "node", "--bin", "commonwatt"])
-        .current_dir(&root)
-        .status();
-    assert!(built.is_ok_and(|status| status.success()), "the program cannot be built");
-    // Beside the folder of this test: target/debug/deps.
     let own = std::env::current_exe().unwrap_or_else(|error| panic!("where is this test? {error}"));
-    own.ancestors()
-        .nth(2)
-        .map(|folder| folder.join("commonwatt"))
-        .filter(|program| program.exists())
-        .unwrap_or_else(|| panic!("the program is not beside {}", own.display()))
+    let beside = own.ancestors().nth(2).map(|folder| folder.join("commonwatt"));
+    beside.filter(|program| program.exists()).unwrap_or_else(|| {
+        panic!("the program is not two folders above {}; cargo build --package node makes it", own.display())
+    })
 }
 
 fn folder(name: &str) -> PathBuf {
@@ -56,7 +47,7 @@ fn a_parted_a_killed_and_a_full_street_keep_what_they_acknowledged() {
 #[test]
 fn homes_behind_two_routers_meet_through_relays_and_outlive_the_loss_of_each() {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let meeting = nat::meet(&program(), &folder("faults-nat"), Router::RandomPorts)
+    let meeting = nat::meet(&program(), &folder("faults-nat"), Router::RandomPorts, None)
         .unwrap_or_else(|error| panic!("{error:#}"));
     println!("{}", nat::summary(&nat::Report { meetings: vec![meeting.clone()] }));
     assert_eq!(meeting.relayed_after_loss, [true, true], "nobody can guess the ports of these routers");

@@ -1,5 +1,8 @@
 //! `commonwatt bench`: what only real nodes can show, measured on this machine.
 
+mod measure;
+mod street;
+
 use std::io::{Write, stdout};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -8,53 +11,62 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use ed25519_dalek::SigningKey;
-use energy::{Balance, HomeId, Interval, MeterSerial, Mtu, NodeId, Price, WattHours};
-use ledger::codec::Encode;
-use ledger::{
-    Admission, Body, Caps, Chain, Delegate, DemoClock, Entry, Forward, Genesis, GenesisMember, Hash32,
-    MemberKeys, MeterRegistration, Order, PublicKey, Roles, Salt, TariffPoint,
-};
-use market::{NodeSpec, Side, SupplierLeg};
+use energy::{HomeId, Interval, Mtu};
+use ledger::codec::Decode;
+use ledger::{Certificate, Chain, Genesis};
 use rusqlite::{Connection, OpenFlags};
 use serde::Serialize;
 
 use crate::cli::Output;
 use crate::clock::HeldClock;
 use crate::config::{ApiSettings, ConsensusSettings};
-use crate::demo::proc_figure;
 use crate::demo::summary::Percentiles;
-use crate::engine::Command;
 use crate::folder::Folder;
 use crate::identity::Identity;
 use crate::run::{MeterSetup, NodeSetup, RunningNode, start};
 use crate::zone::Zone;
+pub use measure::Usage;
+use measure::{Used, peak_rss_bytes, rss_bytes};
+use street::{Household, genesis, key_of, orders};
 
-/// Members that sign the load: enough that none meets its hourly quota.
-const AUTHORS: usize = 1000;
+/// Members that sign the load: enough that none meets its hourly quota, and with the others no more than a community may have.
+const AUTHORS: usize = 960;
+/// Members that sign what a delegate votes on after it was started again.
+const SPARE: usize = 30;
 /// Orders of one member at the most; the quota is 64 entries an hour.
 const ORDERS_EACH: usize = 60;
-/// Orders of one member for one interval.
-const ORDERS_PER_INTERVAL: usize = 4;
 /// Load is handed over in slices of this length.
 const SLICE: Duration = Duration::from_millis(50);
 /// After the load ends, entries have this long to become final.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The mesh is up when a first heartbeat could be decided; a second is ample on loopback.
+const MESH: Duration = Duration::from_secs(1);
+/// How fast market time goes with `--homes`: an interval of 15 minutes takes five seconds.
+const HOMES_SPEED: u32 = 180;
+/// Orders of each home in an interval.
+const HOMES_ORDERS: usize = 2;
+/// Blocks are at least so far apart.
+const SPACING_MS: u64 = 200;
 
 /// What load to make.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
-Example:
-  commonwatt bench ledger --delegates 4 --seconds 10 --rate 2000")]
+Examples:
+  commonwatt bench ledger --delegates 4 --seconds 10 --rate 5000
+  commonwatt bench ledger --delegates 7 --seconds 60 --homes 100")]
 pub struct LedgerArgs {
     /// How many delegates, all on this machine.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=31))]
     pub delegates: u32,
-    /// How long orders are handed over, in seconds.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=60))]
+    /// How long load is handed over, in seconds.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=600))]
     pub seconds: u32,
     /// Signed orders a second.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub rate: u32,
+    /// Instead of orders at a rate: so many homes, each with a reading and two orders in every interval of five seconds.
+    #[arg(long, conflicts_with = "rate", value_parser = clap::value_parser!(u32).range(1..=900))]
+    pub homes: Option<u32>,
 }
 
 /// What came of it.
@@ -64,9 +76,9 @@ pub struct LedgerFigures {
     pub schema_version: u32,
     /// Delegates, each a real node with libp2p on loopback and a synced database.
     pub delegates: u32,
-    /// Orders handed over a second.
-    pub offered_per_s: u32,
-    /// Orders handed over in all.
+    /// Entries handed over a second.
+    pub offered_per_s: f64,
+    /// Entries handed over in all.
     pub offered: u64,
     /// Of them, final at the first delegate.
     pub finalised: u64,
@@ -76,8 +88,20 @@ pub struct LedgerFigures {
     pub finality_ms: Percentiles,
     /// Blocks with entries.
     pub blocks: u64,
+    /// Memory of the process before the load, divided by the delegates.
+    pub rss_idle_bytes: Option<u64>,
     /// The most memory of the process, divided by the delegates.
     pub rss_bytes: Option<u64>,
+    /// What the delegates together used while the load lasted.
+    pub usage: Usage,
+    /// Processor seconds of all delegates for a thousand final entries.
+    pub cpu_s_per_1000: f64,
+    /// Processor milliseconds that one delegate takes for a thousand final entries.
+    pub cpu_ms_per_1000_per_delegate: f64,
+    /// Bytes one delegate gives to the disk for a final entry.
+    pub written_bytes_per_entry: f64,
+    /// From the start of a stopped delegate to the first block that bears its vote.
+    pub restart_ms: Option<u64>,
     /// True if all delegates hold the same last block.
     pub heads_equal: bool,
 }
@@ -98,36 +122,56 @@ pub async fn run_ledger(args: &LedgerArgs, output: Output) -> anyhow::Result<()>
         bail!("the delegates do not hold the same block");
     }
     if figures.finalised < figures.offered {
-        bail!(
-            "{} of {} orders became final: more load than this machine takes; the others found no room or were \
-             overtaken by later numbers of their authors",
-            figures.finalised,
-            figures.offered
-        );
+        bail!("{} of {} entries became final", figures.finalised, figures.offered);
     }
     Ok(())
 }
 
-async fn ledger(args: &LedgerArgs, folder: &Path) -> anyhow::Result<LedgerFigures> {
-    let authors: Vec<SigningKey> = (0..AUTHORS).map(|number| key_of("author", number)).collect();
-    let interval = Interval::parse("2016-06-13T00:00:00Z", Mtu::Min15)?;
-    let identities = (0..args.delegates)
-        .map(|number| Identity::create(&folder.join(format!("d{number}"))))
-        .collect::<Result<Vec<_>, _>>()?;
-    let genesis = genesis(&authors, &identities, interval)?;
-    let clock = Arc::new(HeldClock::new(interval.start(), 1));
-    clock.run_until(interval.end());
-    let started = Instant::now();
-    let mut nodes: Vec<RunningNode> = Vec::new();
-    for (number, identity) in identities.into_iter().enumerate() {
-        let setup = NodeSetup {
+/// Delegates, and who signs the load.
+struct Field {
+    folder: std::path::PathBuf,
+    genesis: Genesis,
+    clock: Arc<HeldClock>,
+    first: Interval,
+    /// The last [`SPARE`] of them sign no load.
+    authors: Vec<SigningKey>,
+    started: Instant,
+}
+
+impl Field {
+    fn new(args: &LedgerArgs, folder: &Path) -> anyhow::Result<Self> {
+        let authors = args.homes.map_or(AUTHORS, |homes| usize::try_from(homes).unwrap_or(AUTHORS));
+        let authors: Vec<SigningKey> = (0..authors + SPARE).map(|number| key_of("author", number)).collect();
+        let first = Interval::parse("2016-06-13T00:00:00Z", Mtu::Min15)?;
+        let identities = (0..args.delegates)
+            .map(|number| Identity::create(&folder.join(format!("d{number}"))))
+            .collect::<Result<Vec<_>, _>>()?;
+        let speed = args.homes.map_or(1, |_| HOMES_SPEED);
+        let genesis = genesis(&authors, &identities, first, speed)?;
+        let clock = Arc::new(HeldClock::new(first.start(), speed));
+        Ok(Self { folder: folder.to_owned(), genesis, clock, first, authors, started: Instant::now() })
+    }
+
+    /// Who signs the load.
+    fn busy(&self) -> &[SigningKey] {
+        &self.authors[..self.authors.len() - SPARE]
+    }
+
+    fn chain(&self) -> Chain {
+        self.genesis.chain()
+    }
+
+    /// Starts delegate `number`, which dials those that run.
+    async fn start(&self, number: usize, running: &[RunningNode]) -> anyhow::Result<RunningNode> {
+        let data_dir = self.folder.join(format!("d{number}"));
+        start(NodeSetup {
             home: HomeId::new(&format!("d{number}"))?,
-            data_dir: folder.join(format!("d{number}")),
-            identity,
-            genesis: genesis.clone(),
-            clock: clock.clone(),
+            identity: Identity::load(&data_dir)?,
+            data_dir,
+            genesis: self.genesis.clone(),
+            clock: self.clock.clone(),
             listen: vec!["/ip4/127.0.0.1/tcp/0".parse()?],
-            peers: nodes.iter().flat_map(|node| node.addresses.clone()).collect(),
+            peers: running.iter().flat_map(|node| node.addresses.clone()).collect(),
             mdns: false,
             relaying: crate::network::Relaying::default(),
             zone: Zone::UTC,
@@ -135,39 +179,113 @@ async fn ledger(args: &LedgerArgs, folder: &Path) -> anyhow::Result<LedgerFigure
             meters: MeterSetup::default(),
             root_meter: None,
             household: None,
-            consensus: ConsensusSettings { min_block_interval_ms: 200, ..Default::default() },
-            started,
-        };
-        nodes.push(start(setup).await?);
+            consensus: ConsensusSettings { min_block_interval_ms: SPACING_MS, ..Default::default() },
+            started: self.started,
+        })
+        .await
     }
-    let load = orders(&genesis.chain(), &authors, interval, args);
-    // The mesh is up when a first heartbeat could be decided; a second is ample on loopback.
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let first = Instant::now();
-    let offered = u64::try_from(load.len())?;
-    offer(&nodes, load, args.rate).await;
+}
+
+async fn ledger(args: &LedgerArgs, folder: &Path) -> anyhow::Result<LedgerFigures> {
+    let field = Field::new(args, folder)?;
+    let mut nodes: Vec<RunningNode> = Vec::new();
+    for number in 0..usize::try_from(args.delegates)? {
+        nodes.push(field.start(number, &nodes).await?);
+    }
+    tokio::time::sleep(MESH).await;
+    let rss_idle = rss_bytes();
+    let (before, first) = (Used::now(), Instant::now());
+    let offered = match args.homes {
+        Some(_) => offer_of_homes(&field, &nodes, args.seconds).await?,
+        None => {
+            let wanted = usize::try_from(args.rate)? * usize::try_from(args.seconds)?;
+            field.clock.run_until(field.first.end());
+            let load = orders(&field.chain(), field.busy(), field.first, wanted.min(AUTHORS * ORDERS_EACH));
+            offer(&nodes, load, args.rate).await
+        }
+    };
     let db = nodes.first().context("there is no delegate")?.db.clone();
-    let taken = wait_for(&db, offered, first).await?;
-    let figures = sum_up(args, &nodes, offered, taken)?;
+    let taken = wait_for(&db, offered.count, offered.since).await?;
+    let usage = before.since();
+    tracing::debug!(seconds = first.elapsed().as_secs(), "the load is over");
+    let mut figures = sum_up(args, &nodes, &offered, taken)?;
+    figures.rss_idle_bytes = rss_idle.map(|bytes| bytes / u64::from(args.delegates));
+    figures.account(usage);
+    if nodes.len() > 1 {
+        figures.restart_ms = Some(restart(&field, &mut nodes).await?);
+    }
     for node in nodes {
         node.stop().await;
     }
     Ok(figures)
 }
 
-/// Hands the load over evenly, each entry to one of the nodes as its author's own.
-async fn offer(nodes: &[RunningNode], load: Vec<Vec<u8>>, rate: u32) {
+impl LedgerFigures {
+    fn account(&mut self, usage: Usage) {
+        let thousands = u32::try_from(self.finalised).map_or(1.0, f64::from) / 1000.0;
+        let delegates = f64::from(self.delegates);
+        let written = u32::try_from(usage.written_bytes / 1024).map_or(0.0, f64::from) * 1024.0;
+        self.cpu_s_per_1000 = usage.cpu_s / thousands;
+        self.cpu_ms_per_1000_per_delegate = (usage.cpu_s * 1000.0 / thousands / delegates).round();
+        self.written_bytes_per_entry = (written / thousands / 1000.0 / delegates).round();
+        self.usage = usage;
+    }
+}
+
+/// What was handed over, and when that began.
+struct Offered {
+    count: u64,
+    since: Instant,
+    lasted: Duration,
+}
+
+/// Hands orders over evenly. Each author has its node, as every home has: what it signs arrives in its order.
+async fn offer(nodes: &[RunningNode], load: Vec<(usize, Vec<u8>)>, rate: u32) -> Offered {
+    let since = Instant::now();
     let mut ticks = tokio::time::interval(SLICE);
     let slice = usize::try_from(rate).unwrap_or(1).div_ceil(20);
-    let mut waiting = load.into_iter().enumerate();
-    loop {
+    let count = u64::try_from(load.len()).unwrap_or(u64::MAX);
+    let mut waiting = load.into_iter();
+    'load: loop {
         ticks.tick().await;
         for _ in 0..slice {
-            let Some((number, entry)) = waiting.next() else { return };
-            let node = &nodes[number % nodes.len()];
-            node.engine.tell(Command::Submit(entry)).await;
+            let Some((author, entry)) = waiting.next() else { break 'load };
+            nodes[author % nodes.len()].engine.submit_in_time(entry).await;
         }
     }
+    Offered { count, since, lasted: since.elapsed() }
+}
+
+/// Homes live through intervals of five seconds: each trades for the interval after the next, and is read at the end.
+async fn offer_of_homes(field: &Field, nodes: &[RunningNode], seconds: u32) -> anyhow::Result<Offered> {
+    let chain = field.chain();
+    let keys = field.busy().iter().cloned().enumerate();
+    let mut homes: Vec<Household> = keys.map(|(number, key)| Household::new(number, key)).collect();
+    let lasts = Duration::from_millis(Mtu::Min15.ms() / u64::from(HOMES_SPEED));
+    let intervals = (Duration::from_secs(u64::from(seconds)).as_millis() / lasts.as_millis()).max(1);
+    let (since, mut count, mut interval) = (Instant::now(), 0, field.first);
+    for _ in 0..intervals {
+        field.clock.run_until(interval.end().plus_ms(1));
+        let traded = Interval::from_index(interval.index() + 2, Mtu::Min15);
+        let pause = lasts / u32::try_from(homes.len() + 1)?;
+        for (number, home) in homes.iter_mut().enumerate() {
+            for order in home.trade(&chain, traded, HOMES_ORDERS) {
+                nodes[number % nodes.len()].engine.submit_in_time(order).await;
+                count += 1;
+            }
+            tokio::time::sleep(pause).await;
+        }
+        tokio::time::sleep(lasts.saturating_sub(pause * u32::try_from(homes.len())?)).await;
+        for (number, home) in homes.iter_mut().enumerate() {
+            let reading = home.read(&chain, interval)?;
+            nodes[number % nodes.len()].engine.submit_in_time(reading).await;
+            count += 1;
+        }
+        interval = interval.next();
+    }
+    // What was read last settles after its deadline.
+    field.clock.run_until(interval.end());
+    Ok(Offered { count, since, lasted: since.elapsed() })
 }
 
 /// Waits until all are final, or none has become so for a while; how many are, and after how long.
@@ -175,7 +293,8 @@ async fn wait_for(db: &Path, offered: u64, first: Instant) -> anyhow::Result<(u6
     let reader = Connection::open_with_flags(db, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let (mut seen, mut last) = (0, Instant::now());
     loop {
-        let now: i64 = reader.query_row("SELECT count(*) FROM entry", [], |row| row.get(0))?;
+        let now: i64 =
+            reader.query_row("SELECT coalesce(sum(entry_count), 0) FROM block", [], |row| row.get(0))?;
         let now = u64::try_from(now)?;
         if now > seen {
             (seen, last) = (now, Instant::now());
@@ -183,14 +302,14 @@ async fn wait_for(db: &Path, offered: u64, first: Instant) -> anyhow::Result<(u6
         if seen >= offered || last.elapsed() > PATIENCE {
             return Ok((seen, last.duration_since(first)));
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
 fn sum_up(
     args: &LedgerArgs,
     nodes: &[RunningNode],
-    offered: u64,
+    offered: &Offered,
     (finalised, took): (u64, Duration),
 ) -> anyhow::Result<LedgerFigures> {
     let (mut samples, mut heads, mut blocks) = (Vec::new(), Vec::new(), 0_i64);
@@ -210,149 +329,84 @@ fn sum_up(
             })?;
         heads.push(head);
     }
-    let peak = proc_figure("/proc/self/status", "VmHWM:").map(|kib| kib * 1024);
+    let a_second = |count: u64, time: Duration| {
+        (u32::try_from(count).map_or(0.0, f64::from) / time.as_secs_f64().max(0.001)).round()
+    };
     Ok(LedgerFigures {
-        schema_version: 1,
+        schema_version: 2,
         delegates: args.delegates,
-        offered_per_s: args.rate,
-        offered,
+        offered_per_s: a_second(offered.count, offered.lasted),
+        offered: offered.count,
         finalised,
-        entries_per_s: (u32::try_from(finalised).map_or(0.0, f64::from) / took.as_secs_f64()).round(),
+        entries_per_s: a_second(finalised, took),
         finality_ms: Percentiles::of(samples),
         blocks: u64::try_from(blocks)?,
-        rss_bytes: peak.map(|bytes| bytes / u64::from(args.delegates)),
+        rss_idle_bytes: None,
+        rss_bytes: peak_rss_bytes().map(|bytes| bytes / u64::from(args.delegates)),
+        usage: Usage::default(),
+        cpu_s_per_1000: 0.0,
+        cpu_ms_per_1000_per_delegate: 0.0,
+        written_bytes_per_entry: 0.0,
+        restart_ms: None,
         heads_equal: heads.windows(2).all(|pair| pair[0] == pair[1]),
     })
 }
 
-/// Signed orders, dealt round the authors so that none is early with its quota.
-fn orders(chain: &Chain, authors: &[SigningKey], first: Interval, args: &LedgerArgs) -> Vec<Vec<u8>> {
-    let wanted = usize::try_from(args.rate).unwrap_or(0) * usize::try_from(args.seconds).unwrap_or(0);
-    let mut load = Vec::with_capacity(wanted.min(AUTHORS * ORDERS_EACH));
-    for round in 0..ORDERS_EACH {
-        for (number, key) in authors.iter().enumerate() {
-            if load.len() == wanted {
-                return load;
+/// Stops the first delegate and starts it again while others sign orders; how long until a block bears its vote.
+async fn restart(field: &Field, nodes: &mut Vec<RunningNode>) -> anyhow::Result<u64> {
+    let identity = Identity::load(&field.folder.join("d0"))?;
+    let key = identity.consensus_public();
+    nodes.remove(0).stop().await;
+    let busy = field.busy().len();
+    let spare: Vec<_> = field.authors.iter().cloned().enumerate().skip(busy).collect();
+    let last = nodes.last().context("another delegate")?.engine.clone();
+    let work = tokio::spawn(work(field.chain(), field.clock.clone(), spare, last));
+    let began = Instant::now();
+    let node = field.start(0, nodes).await?;
+    let reader = Connection::open_with_flags(&node.db, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let set = field.genesis.delegate_set()?;
+    let seat = set.seat_of(&key).and_then(|seat| u8::try_from(seat).ok()).context("it holds no seat")?;
+    let found = node.progress.borrow().height;
+    nodes.insert(0, node);
+    while !has_voted(&reader, found, seat)? {
+        if began.elapsed() > PATIENCE {
+            bail!("the delegate that was started again does not vote");
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    work.abort();
+    Ok(u64::try_from(began.elapsed().as_millis())?)
+}
+
+/// Hands in an order ten times a second, so that there is always something to decide.
+async fn work(
+    chain: Chain,
+    clock: Arc<HeldClock>,
+    authors: Vec<(usize, SigningKey)>,
+    engine: crate::engine::EngineHandle,
+) {
+    use crate::clock::Clock as _;
+    let mut traders: Vec<_> = authors.into_iter().map(|(number, key)| Household::new(number, key)).collect();
+    for ahead in 2.. {
+        for trader in &mut traders {
+            let present = Interval::containing(clock.market(), Mtu::Min15).index();
+            for order in trader.trade(&chain, Interval::from_index(present + ahead, Mtu::Min15), 1) {
+                engine.submit_in_time(order).await;
             }
-            let mut interval = first.next().next();
-            for _ in 0..round / ORDERS_PER_INTERVAL {
-                interval = interval.next();
-            }
-            let order = Order {
-                home: author(number),
-                interval,
-                side: if number % 2 == 0 { Side::Buy } else { Side::Sell },
-                price: Price::new(100_000 + 10 * i64::try_from(number).unwrap_or(0)),
-                quantity: WattHours::new(100),
-                replaces: None,
-            };
-            let salt = Hash32::of(&[b"bench", &number.to_be_bytes(), &round.to_be_bytes()]).0;
-            let mut short = [0; 16];
-            short.copy_from_slice(&salt[..16]);
-            let entry = Entry {
-                signer: PublicKey::of(key),
-                number: u64::try_from(round).unwrap_or(0) + 1,
-                salt: Salt(short),
-                body: Body::Order(order),
-            };
-            load.push(entry.sign(chain, key).to_bytes());
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
-    load
 }
 
-fn author(number: usize) -> HomeId {
-    HomeId::new(&format!("m{number:04}")).unwrap_or_else(|_| unreachable!("m and digits make an id"))
-}
-
-/// Keys of the load's authors follow from their number: they hold no money but a bench's.
-fn key_of(purpose: &str, number: usize) -> SigningKey {
-    SigningKey::from_bytes(&Hash32::of(&[b"bench", purpose.as_bytes(), &number.to_be_bytes()]).0)
-}
-
-fn genesis(authors: &[SigningKey], delegates: &[Identity], first: Interval) -> anyhow::Result<Genesis> {
-    let root = NodeId::new("grid")?;
-    let meter = |number: usize| -> anyhow::Result<MeterRegistration> {
-        let serial = MeterSerial::new(&(number + 1).to_string())?;
-        Ok(MeterRegistration { serial, epoch: 0, profile_hash: [0; 32], quantum: WattHours::new(1) })
-    };
-    let mut members = Vec::new();
-    for (number, key) in authors.iter().enumerate() {
-        let keys = MemberKeys {
-            member: PublicKey::of(key),
-            reading: PublicKey::of(&key_of("reading", number)),
-            network: PublicKey::of(&key_of("network", number)),
-        };
-        members.push((author(number), keys, number));
+/// True if the certificate of a block after `height` holds the vote of this seat.
+fn has_voted(reader: &Connection, height: u64, seat: u8) -> anyhow::Result<bool> {
+    let mut statement = reader.prepare_cached("SELECT certificate FROM block WHERE height > ?1")?;
+    let rows = statement.query_map([i64::try_from(height)?], |row| row.get::<_, Vec<u8>>(0))?;
+    for bytes in rows {
+        let certificate = Certificate::from_bytes(&bytes?)?;
+        if certificate.signatures.iter().any(|(of, _)| *of == seat) {
+            return Ok(true);
+        }
     }
-    for (number, identity) in delegates.iter().enumerate() {
-        members.push((HomeId::new(&format!("d{number}"))?, identity.keys(), authors.len() + number));
-    }
-    let members = members
-        .into_iter()
-        .map(|(home, keys, number)| {
-            let owner = home.to_string();
-            let admission = Admission {
-                home,
-                owner,
-                node: root.clone(),
-                size: ledger::ConnectionSize::default(),
-                keys,
-                meter: meter(number)?,
-            };
-            Ok(GenesisMember {
-                admission,
-                participation: ledger::Participation::default(),
-                deposit: Balance::new(1_000_000_000_000),
-            })
-        })
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    let seats = delegates.iter().enumerate().map(|(number, identity)| {
-        Ok(Delegate { key: identity.consensus_public(), home: HomeId::new(&format!("d{number}"))? })
-    });
-    let role = |name| PublicKey::of(&key_of(name, 0));
-    let genesis = Genesis {
-        name: "bench".to_owned(),
-        mtu: Mtu::Min15,
-        currency: "CNY".to_owned(),
-        start: first.start(),
-        clock: Some(DemoClock {
-            origin: first.start(),
-            wall_origin: first.start(),
-            speed: 1,
-            assurance_every: Mtu::Min15.per_day(),
-            epoch_every: Mtu::Min15.per_day(),
-        }),
-        due_after_ms: Mtu::Min15.ms(),
-        forward: Forward::Auction,
-        market: ledger::MarketTerms::default(),
-        supplier_leg: SupplierLeg::Ledger,
-        supplier_credit: Balance::ZERO,
-        network: vec![NodeSpec {
-            id: root,
-            parent: None,
-            fee_up: Price::ZERO,
-            fee_down: Price::ZERO,
-            up: None,
-            down: None,
-        }],
-        tariff: TariffPoint { import_price: Price::new(250_000), export_price: Price::new(80_000) },
-        caps: Caps {
-            price_min: Price::ZERO,
-            price_max: Price::new(1_000_000),
-            transfer_max: Balance::new(1_000_000_000_000),
-        },
-        roles: Roles {
-            operator: role("operator"),
-            treasurer: role("treasurer"),
-            auditor: role("auditor"),
-            metering_operator: None,
-        },
-        root_meter: None,
-        members,
-        delegates: seats.collect::<anyhow::Result<Vec<_>>>()?,
-        stake: ledger::Stake::Membership,
-    };
-    genesis.validate()?;
-    Ok(genesis)
+    Ok(false)
 }

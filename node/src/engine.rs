@@ -6,13 +6,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use api::{BlockRow, Event, IntervalRow, Time};
 use consensus::message::{Message, SYNC_BLOCKS_MAX};
-use consensus::{Commit, Effect, Evidence, Input, NUMBER_ON_LEDGER, Now, Origin, Replica, Timer};
+use consensus::{
+    Blame, Commit, Effect, Evidence, Handed, Input, NUMBER_ON_LEDGER, Now, Origin, Replica, Timer,
+};
 use energy::{ClockQuality, HomeId, Timestamp, midpoint_floor};
 use ledger::{Block, Body, EntryId, IntervalOutcome, Ledger, MeterRegistration, Outcome, PublicKey};
 use market::Account;
@@ -22,7 +25,7 @@ use crate::bill::prepaid::present_price;
 use crate::clock::Clock;
 use crate::http::{Live, Role, member_of};
 use crate::metering::{Fate, OnLedger, registered};
-use crate::network::{DIRECT_BYTES_MAX, NetworkHandle, Topic};
+use crate::network::{DIRECT_BYTES_MAX, NetworkHandle, Offence, Topic};
 use crate::store::ledger_db::LedgerDb;
 use crate::store::log_file::LogFile;
 use crate::store::{Durability, StoreError};
@@ -59,6 +62,15 @@ pub enum Command {
         /// What it said.
         bytes: Vec<u8>,
     },
+    /// Entries of others whose signatures hold.
+    Entries {
+        /// Network key of the neighbour they came from.
+        from: PublicKey,
+        /// The entries.
+        entries: Vec<Handed>,
+        /// Whether it sent them to this node alone, rather than by gossip.
+        directly: bool,
+    },
     /// An entry of this node's own.
     Submit(Vec<u8>),
     /// Asks for the ledger as it is after the last final block.
@@ -94,6 +106,8 @@ pub struct Progress {
 #[derive(Debug, Clone)]
 pub struct EngineHandle {
     commands: SyncSender<Command>,
+    /// How many own entries the replica still takes.
+    room: Arc<AtomicUsize>,
 }
 
 impl EngineHandle {
@@ -101,13 +115,35 @@ impl EngineHandle {
     #[cfg(test)]
     pub(crate) fn for_test() -> (Self, Receiver<Command>) {
         let (commands, inbox) = sync_channel(QUEUE_MAX);
-        (Self { commands }, inbox)
+        (Self { commands, room: Arc::new(AtomicUsize::new(QUEUE_MAX)) }, inbox)
     }
 
     /// Hands over an entry of this node's own; it is sent until it is final. False if the engine is gone or has too much
-    /// to do: the journal hands it over again.
+    /// to do, or as many own entries wait already as it holds: whoever signed it hands it over again.
     pub fn submit(&self, entry: Vec<u8>) -> bool {
-        self.commands.try_send(Command::Submit(entry)).is_ok()
+        let one_less = |room: usize| room.checked_sub(1);
+        if self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_err() {
+            return false;
+        }
+        let sent = self.commands.try_send(Command::Submit(entry)).is_ok();
+        if !sent {
+            self.room.fetch_add(1, Ordering::Relaxed);
+        }
+        sent
+    }
+
+    /// As [`EngineHandle::submit`], waiting for room.
+    pub async fn submit_in_time(&self, entry: Vec<u8>) {
+        let one_less = |room: usize| room.checked_sub(1);
+        while self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_err() {
+            tokio::time::sleep(ROOM_CHECK).await;
+        }
+        self.tell(Command::Submit(entry)).await;
+    }
+
+    /// As [`EngineHandle::tell`], from a thread that may wait. False if the engine is gone.
+    pub(crate) fn tell_from_thread(&self, command: Command) -> bool {
+        self.commands.send(command).is_ok()
     }
 
     /// The ledger after the last final block; `None` if the engine is gone.
@@ -158,6 +194,10 @@ struct Engine {
     progress: watch::Sender<Progress>,
     /// For each of the keys in `fates`: index after the last interval read and final.
     read_until: Vec<u64>,
+    /// How many own entries may still be handed in, for [`EngineHandle::submit`].
+    room: Arc<AtomicUsize>,
+    /// Entries that were handed in and have not been given back as room yet: taken up since, or waiting in the replica.
+    occupied: usize,
     /// How durably blocks are stored.
     durability: Durability,
     /// Entries of its own about delegates, to be handed to the replica once it has said all it has to say.
@@ -189,19 +229,22 @@ pub fn spawn(
     let name = format!("engine-{}", parts.home);
     let read_until = vec![0; parts.fates.len()];
     let durability = durability_of(parts.replica.ledger(), &parts.home);
+    let room = Arc::new(AtomicUsize::new(parts.replica.own_waiting().1));
     let mut engine = Engine {
         parts,
         timers: BTreeMap::new(),
         members,
         progress,
         read_until,
+        room: Arc::clone(&room),
+        occupied: 0,
         durability,
         own: Vec::new(),
         clock_judged: None,
         halted: false,
     };
     let thread = std::thread::Builder::new().name(name).spawn(move || engine.run(&inbox))?;
-    Ok((EngineHandle { commands }, watching, thread))
+    Ok((EngineHandle { commands, room }, watching, thread))
 }
 
 impl Engine {
@@ -218,6 +261,7 @@ impl Engine {
             }
             self.fire();
             self.say_own();
+            self.give_room();
         }
         if !self.halted {
             self.step(Input::Stop);
@@ -229,12 +273,18 @@ impl Engine {
         let input = match command {
             Command::Message { from, bytes } => home_of(&from).map(|from| Input::Message { from, bytes }),
             Command::Gossip { from, topic: Topic::Entries, bytes } => {
-                home_of(&from).map(|from| Input::Entry { bytes, origin: Origin::Peer(from) })
+                home_of(&from).map(|from| Input::Entries { from, bytes })
             }
             Command::Gossip { from, topic: Topic::Finals, bytes } => {
                 home_of(&from).map(|from| Input::Final { from, bytes })
             }
-            Command::Submit(bytes) => Some(Input::Entry { bytes, origin: Origin::Own }),
+            Command::Entries { from, entries, directly } => {
+                home_of(&from).map(|from| Input::Verified { from, entries, directly })
+            }
+            Command::Submit(bytes) => {
+                self.occupied += 1;
+                Some(Input::Entry { bytes, origin: Origin::Own })
+            }
             Command::Ledger(answer) => {
                 // Who asked may be gone.
                 let _ = answer.send(Box::new(self.parts.replica.ledger().clone()));
@@ -261,6 +311,14 @@ impl Engine {
                 return;
             }
         }
+    }
+
+    /// Gives back the room of entries that wait no more.
+    fn give_room(&mut self) {
+        let (waiting, _) = self.parts.replica.own_waiting();
+        let free = self.occupied.saturating_sub(waiting);
+        self.occupied -= free;
+        self.room.fetch_add(free, Ordering::Relaxed);
     }
 
     /// Hands over what this node has to say of delegates by itself.
@@ -307,7 +365,7 @@ impl Engine {
             Effect::TrimLog(kept) => self.parts.log.trim(&kept)?,
             Effect::SendTo { to, bytes } => self.send(&to, bytes),
             Effect::ToDelegates(bytes) => self.to_delegates(&bytes),
-            Effect::GossipEntry(bytes) => self.gossip(Topic::Entries, bytes),
+            Effect::GossipEntries(bytes) => self.gossip(Topic::Entries, bytes),
             Effect::GossipFinal(bytes) => self.gossip(Topic::Finals, bytes),
             Effect::SetTimer { timer, after_ms } => {
                 self.timers.insert(timer, Instant::now() + Duration::from_millis(after_ms));
@@ -318,6 +376,7 @@ impl Engine {
             Effect::Commit(commit) => self.commit(&commit)?,
             Effect::ServeBlocks { to, from_height, max_bytes } => self.serve(&to, from_height, max_bytes),
             Effect::Refused { entry, reason, origin } => self.refused(entry, &reason, &origin),
+            Effect::Blame { peer, what } => self.blame(&peer, what),
             Effect::Evidence(evidence) => self.report(&evidence),
             Effect::Halt { reason } => self.halt(reason),
             Effect::Note { text } => tracing::info!(home = %self.parts.home, "{text}"),
@@ -369,6 +428,16 @@ impl Engine {
         let founding = ledger.last_delegates().term() == 0;
         self.parts.replica.forget_term_keys(|key| terms.holds(key) || (founding && is_founding(key)));
         Ok(())
+    }
+
+    fn blame(&self, peer: &HomeId, what: Blame) {
+        let offence = match what {
+            Blame::Unreadable => Offence::Unreadable,
+            Blame::Forged => Offence::Forged,
+        };
+        if let Some(key) = self.members.key_of(peer) {
+            self.parts.network.charge(key, offence);
+        }
     }
 
     /// A delegate contradicted itself: that is put before the community.

@@ -17,6 +17,7 @@ pub mod genesis_file;
 pub mod household;
 pub mod http;
 pub mod identity;
+mod intake;
 pub mod metering;
 pub mod meters;
 pub mod network;

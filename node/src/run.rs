@@ -28,6 +28,7 @@ use crate::engine::{self, Command, EngineHandle, EngineParts, Progress};
 use crate::household::{self, HouseholdHandle, HouseholdParts, HouseholdSetup, View};
 use crate::http::{self, About, Head, HttpState, Language, Live, TokenHash};
 use crate::identity::Identity;
+use crate::intake::{Intake, lane_of};
 use crate::metering::{self, Fate, MeterOwner, Metering, MeteringParts, OnLedger, Shown};
 use crate::meters::{self, FurtherMeterSetup, MeterPanel};
 use crate::network::{self, NetworkConfig, NetworkEvent, NetworkHandle, Relaying};
@@ -209,7 +210,7 @@ pub async fn start(mut setup: NodeSetup) -> anyhow::Result<RunningNode> {
         fates,
         started: setup.started,
     })?;
-    tokio::spawn(forward_events(events, engine.clone()));
+    tokio::spawn(forward_events(events, Intake::start(chain, &engine, &network)?));
     let addresses = addresses_of(&network, &setup.identity)?;
     let wiring = MeterWiring { setup: &setup, chain, ledger: &ledger, engine: &engine, live: &live };
     wiring.start(home_inbox, root_inbox)?;
@@ -335,6 +336,7 @@ async fn start_network(
         peers: setup.peers.clone(),
         members: ledger.members().iter().map(|(_, member)| member.admission.keys.network).collect(),
         mdns: setup.mdns,
+        lane_of,
         relaying: setup.relaying.clone(),
     };
     Ok(network::spawn(config).await?)
@@ -491,17 +493,9 @@ fn home_power_max_w(profile: &Profile) -> u64 {
 }
 
 /// Hands what the network reports to the engine.
-async fn forward_events(mut events: mpsc::Receiver<NetworkEvent>, engine: EngineHandle) {
+async fn forward_events(mut events: mpsc::Receiver<NetworkEvent>, intake: Intake) {
     while let Some(event) = events.recv().await {
-        let command = match event {
-            NetworkEvent::Gossip { topic, from, bytes } => Command::Gossip { from, topic, bytes },
-            NetworkEvent::Message { from, bytes } => Command::Message { from, bytes },
-            NetworkEvent::PeerUp(key) => Command::PeerUp(key),
-            NetworkEvent::PeerDown(key) => Command::PeerDown(key),
-            // Nobody asks questions of this kind yet; dropping the reply refuses.
-            NetworkEvent::Request { .. } => continue,
-        };
-        engine.tell(command).await;
+        intake.take(event).await;
     }
 }
 
@@ -521,6 +515,12 @@ async fn show_peers(network: NetworkHandle, ledger: Ledger, live: Arc<Live>) {
             rtt_ms: peer.rtt.map(|rtt| u64::try_from(rtt.as_millis()).unwrap_or(u64::MAX)),
         });
         live.set_peers(peers.collect());
+        let name = |key: &PublicKey| homes.get(key).cloned().unwrap_or_else(|| key.hex());
+        let refused = network.banned().into_iter().map(|banned| {
+            let until = api::Time::from_unix_ms(banned.until_ms);
+            format!("{} is refused until {until}: {}", name(&banned.key), banned.offence.text())
+        });
+        live.set_notices(refused.collect());
         live.set_relays(shown_relays(&network.relays(), &homes));
         tokio::time::sleep(PEERS_EVERY).await;
     }
@@ -577,7 +577,7 @@ fn start_api(
     let (submit, mut submitted) = mpsc::channel::<Vec<u8>>(SUBMIT_MAX);
     tokio::spawn(async move {
         while let Some(entry) = submitted.recv().await {
-            engine.tell(Command::Submit(entry)).await;
+            engine.submit_in_time(entry).await;
         }
     });
     let state = HttpState {

@@ -13,6 +13,12 @@ pub struct Args {
     /// How many seconds of load (ledger).
     #[arg(long, default_value_t = 10)]
     seconds: u32,
+    /// How many signed orders a second (ledger).
+    #[arg(long, default_value_t = 5000)]
+    rate: u32,
+    /// Instead of orders at a rate, a neighbourhood of so many homes (ledger).
+    #[arg(long, conflicts_with = "rate")]
+    homes: Option<u32>,
     /// `json`: the last line on stdout is one object (ledger, meter).
     #[arg(long, default_value = "text")]
     output: String,
@@ -45,7 +51,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
 fn ledger(args: &Args) -> anyhow::Result<()> {
     let (delegates, seconds) = (args.delegates.to_string(), args.seconds.to_string());
-    let load = ["--delegates", &delegates, "--seconds", &seconds, "--output", &args.output];
+    let (what, how_much) = match args.homes {
+        Some(homes) => ("--homes", homes.to_string()),
+        None => ("--rate", args.rate.to_string()),
+    };
+    let load = ["--delegates", &delegates, "--seconds", &seconds, what, &how_much, "--output", &args.output];
     let mut arguments = vec!["run", "--release", "--quiet", "--package", "node", "--", "bench", "ledger"];
     arguments.extend(load);
     crate::run::run("cargo", &arguments)

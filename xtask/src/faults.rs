@@ -1,5 +1,6 @@
 //! Faults: real nodes in network namespaces, built first.
 
+use anyhow::Context;
 use clap::Args as ClapArgs;
 
 use crate::peers;
@@ -26,8 +27,9 @@ pub struct Args {
 /// If a promise was broken, or something needed is missing.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     peers::install()?;
-    run_program("cargo", &["build", "--quiet", "--package", "node", "--bin", "commonwatt"])?;
-    let mut arguments = vec!["run", "--quiet", "--package", "faults", "--"];
-    arguments.extend(args.given.iter().map(String::as_str));
-    run_program("cargo", &arguments)
+    run_program("cargo", &["build", "--quiet", "--package", "node", "--package", "faults"])?;
+    // Both are beside this program, wherever Cargo's target folder is.
+    let harness = std::env::current_exe()?.with_file_name("faults");
+    let harness = harness.to_str().context("the path of the target folder is not UTF-8")?;
+    run_program(harness, &args.given.iter().map(String::as_str).collect::<Vec<_>>())
 }

@@ -9,18 +9,19 @@ use std::collections::VecDeque;
 use energy::HomeId;
 use ledger::codec::{Decode as _, Encode as _};
 use ledger::{
-    BlockId, Body as Content, Certificate, DelegateSet, EntryId, Executed, Ledger, Stream, UnverifiedBlock,
-    VerifiedEntry, VoteKind,
+    BlockId, Body as Content, Certificate, DelegateSet, EntryId, Executed, Header, Ledger, Stream,
+    UnverifiedBlock, VerifiedEntry, VoteKind,
 };
 
+use super::proposals::Carried;
 use super::{
     Body, Commit, EARLY_PER_PEER_MAX, EARLY_PROPOSALS_PER_PEER_MAX, EVIDENCE_MAX, Effect, LOG_TRIM_BYTES,
-    Replica, Timer, first_seen_with,
+    Replica, Timer,
 };
 use crate::agreement::{Action, Agreement, Event, Evidence, Timeout};
 use crate::context::proposer_seat;
 use crate::log::{Judged, Record, encode_frame};
-use crate::mempool::{Mempool, id_of, may_pass};
+use crate::mempool::{Mempool, entry_id, may_pass};
 use crate::message::{GOSSIP_BYTES_MAX, Message, SignedProposal, SignedVote, Statement, entries_messages};
 
 /// A block's time may lie so far behind the validator's clock, in wall ms, doubling each round.
@@ -31,14 +32,8 @@ const AHEAD_MS_MAX: u64 = 1000;
 const WINDOW_DOUBLINGS_MAX: u32 = 10;
 /// What was received so long before, in wall ms, must be in a gate or deadline block.
 const SEEN_BEFORE_MS: u64 = 10_000;
-/// Proposals of rounds further ahead are not looked at; as the core's bound for votes.
-const ROUNDS_AHEAD_MAX: u32 = 10;
-/// The most different proposals of one round looked at by sender.
-const PROPOSALS_PER_SENDER_MAX: usize = 4;
 /// An order in a gate block must have been received so long before the gate, in wall ms.
 const SEEN_BEFORE_GATE_MS: u64 = 2000;
-/// The most proposed blocks held at one height.
-const BODIES_MAX: usize = 64;
 
 impl Replica {
     /// Votes, proposals and certificates of delegates.
@@ -83,7 +78,9 @@ impl Replica {
     fn on_early(&mut self, from: HomeId, message: Message) {
         let statement = match &message {
             Message::Vote(vote) => Some(Statement::Vote(vote.clone())),
-            Message::Proposal(proposal, _) => Some(Statement::Proposal(proposal.clone())),
+            Message::Proposal(proposal, _) | Message::Outline(proposal, _) => {
+                Some(Statement::Proposal(proposal.clone()))
+            }
             _ => None,
         };
         // Room first: what is checked is remembered.
@@ -107,7 +104,7 @@ impl Replica {
 
     /// True if the message is new and its sender has not used up its share of what is held for later.
     fn has_room_for(&self, from: &HomeId, message: &Message) -> bool {
-        let is_proposal = |message: &Message| matches!(message, Message::Proposal(..));
+        let is_proposal = |message: &Message| matches!(message, Message::Proposal(..) | Message::Outline(..));
         let of_peer = || self.early.iter().filter(|(peer, _)| peer == from);
         let proposals = of_peer().filter(|(_, held)| is_proposal(held)).count();
         of_peer().count() < EARLY_PER_PEER_MAX
@@ -118,7 +115,10 @@ impl Replica {
     fn on_present(&mut self, from: &HomeId, message: Message) {
         match message {
             Message::Vote(vote) => self.run(Event::Vote(vote)),
-            Message::Proposal(proposal, body) => self.on_proposal(from, proposal, body),
+            Message::Proposal(proposal, bytes) => self.on_proposal(from, proposal, Carried::Whole(bytes)),
+            Message::Outline(proposal, outline) => {
+                self.on_proposal(from, proposal, Carried::Outline(outline));
+            }
             Message::Polka(polka) => self.run(Event::Polka(polka)),
             Message::Round(certificate) => self.run(Event::Round(certificate)),
             _ => {}
@@ -160,14 +160,14 @@ impl Replica {
     }
 
     /// Hands an event to the agreement and carries out what comes of it, also of verdicts that a new polka turns.
-    fn run(&mut self, event: Event) {
+    pub(super) fn run(&mut self, event: Event) {
         let Some(agreement) = &mut self.agreement else { return };
         let actions = agreement.handle(event);
         self.carry_out(actions);
         self.pardon();
     }
 
-    fn pardon(&mut self) {
+    pub(super) fn pardon(&mut self) {
         while let Some(judged) = self.pardoned() {
             self.judge(judged);
         }
@@ -184,7 +184,7 @@ impl Replica {
         Some(Judged { round, valid_round: None, proposer, block: *block, valid: true })
     }
 
-    fn judge(&mut self, judged: Judged) {
+    pub(super) fn judge(&mut self, judged: Judged) {
         if let Some(body) = self.bodies.get_mut(&judged.block) {
             body.judged = Some(judged.valid);
         }
@@ -203,7 +203,10 @@ impl Replica {
             match action {
                 // This node's own precommit may decide; then it is sent after the commit, which remembers it better than
                 // the log, and it is still needed by the others.
-                Action::Publish(message) => self.publish_with_body(message),
+                Action::Publish(message) => {
+                    let message = self.with_content(message);
+                    self.publish(&message);
+                }
                 Action::Log(_) | Action::Schedule(_) if self.next_height() != height => {}
                 Action::Log(record) => self.journal.push(record),
                 Action::Schedule(timeout) => self.schedule(timeout),
@@ -216,18 +219,6 @@ impl Replica {
                 Action::Note(text) => self.note(text),
             }
         }
-    }
-
-    fn publish_with_body(&mut self, message: Message) {
-        let message = match message {
-            Message::Proposal(proposal, _) => {
-                let body =
-                    self.bodies.get(&proposal.block).map(|body| body.bytes.clone()).unwrap_or_default();
-                Message::Proposal(proposal, body)
-            }
-            other => other,
-        };
-        self.publish(&message);
     }
 
     fn schedule(&mut self, timeout: Timeout) {
@@ -254,7 +245,8 @@ impl Replica {
     fn build_block(&mut self, round: u32) -> Vec<Action> {
         let Some(proposer) = self.my_key() else { return Vec::new() };
         let time = self.block_time();
-        let entries = self.pool.ordered(self.ledger.deadline_at(time));
+        let at_deadline = self.ledger.deadline_at(time);
+        let entries = self.pool.ordered(&self.ledger, self.now.wall_ms, at_deadline);
         if self.last_commit.is_none() && self.ledger.height() > 0 {
             self.note("no block is proposed: the certificate of the last one is not held".to_owned());
             return Vec::new();
@@ -276,83 +268,16 @@ impl Replica {
         }
         let refused = self.pool.refuse(refused);
         self.report_refused(refused);
-        let bytes = proposed.executed.block.to_bytes();
         let block = proposed.executed.block.id();
-        self.journal.push(Record::Body(bytes.clone()));
-        let body =
-            Body { bytes, executed: proposed.executed, proposal: (round, proposer), judged: Some(true) };
+        self.journal.push(Record::Body(proposed.executed.block.to_bytes()));
+        let body = Body { executed: proposed.executed, proposal: (round, proposer), judged: Some(true) };
         self.bodies.insert(block, body);
         self.agreement
             .as_mut()
             .map_or_else(Vec::new, |agreement| agreement.handle(Event::Value { round, block }))
     }
 
-    fn on_proposal(&mut self, from: &HomeId, proposal: SignedProposal, bytes: Vec<u8>) {
-        if !self.is_wanted(from, &proposal) {
-            return;
-        }
-        let statement = Statement::Proposal(proposal.clone());
-        if !self.agreement.as_mut().is_some_and(|agreement| agreement.is_genuine(&statement)) {
-            return;
-        }
-        if !bytes.is_empty() && !self.bodies.contains_key(&proposal.block) {
-            self.take_body(from, &proposal, bytes);
-        }
-        self.judge_proposal(&proposal);
-        if self.started && self.next_height() == proposal.height {
-            self.run(Event::Proposal(proposal));
-        }
-    }
-
-    /// Bounds what one sender can make this node check and remember: rounds near the present one, and in each no more
-    /// proposals than it takes to prove that somebody proposed twice.
-    fn is_wanted(&mut self, from: &HomeId, proposal: &SignedProposal) -> bool {
-        let round = self.round().unwrap_or(0);
-        if proposal.round > round.saturating_add(ROUNDS_AHEAD_MAX) {
-            return false;
-        }
-        let sent = self.proposals_sent.entry((from.clone(), proposal.round)).or_default();
-        let kind = (proposal.block, proposal.valid_round);
-        sent.contains(&kind) || (sent.len() < PROPOSALS_PER_SENDER_MAX && sent.insert(kind))
-    }
-
-    fn take_body(&mut self, from: &HomeId, proposal: &SignedProposal, bytes: Vec<u8>) {
-        if !self.tried.insert((from.clone(), proposal.round)) {
-            return;
-        }
-        match execute(&self.ledger, &self.pool, &bytes, &proposal.block) {
-            Ok(executed) => self.keep_body(proposal, bytes, executed),
-            Err(reason) => {
-                self.note(format!("block {} sent by {from} does not hold: {reason}", proposal.block));
-                // The id names the header only: somebody else may have sent false entries beside a true header, and then
-                // the proposer must not pay for it.
-                if self.ledger.delegates().of_home(from).is_some_and(|seat| seat.key == proposal.proposer) {
-                    self.judge(verdict(proposal, false));
-                }
-            }
-        }
-    }
-
-    fn keep_body(&mut self, proposal: &SignedProposal, bytes: Vec<u8>, executed: Executed) {
-        if self.bodies.len() >= BODIES_MAX {
-            self.drop_oldest_body();
-        }
-        self.journal.push(Record::Body(bytes.clone()));
-        let body = Body { bytes, executed, proposal: first_seen_with(proposal), judged: None };
-        self.bodies.insert(proposal.block, body);
-    }
-
-    /// Makes room: a block without a polka binds nobody, and comes again with whoever proposes it again.
-    fn drop_oldest_body(&mut self) {
-        let Some(agreement) = &self.agreement else { return };
-        let unbound = self.bodies.iter().filter(|(block, _)| !agreement.has_polka(block));
-        let oldest = unbound.min_by_key(|(_, body)| body.proposal.0).map(|(block, _)| *block);
-        if let Some(oldest) = oldest {
-            self.bodies.remove(&oldest);
-        }
-    }
-
-    fn judge_proposal(&mut self, proposal: &SignedProposal) {
+    pub(super) fn judge_proposal(&mut self, proposal: &SignedProposal) {
         let Some(body) = self.bodies.get(&proposal.block) else { return };
         if body.judged == Some(true) {
             return;
@@ -477,14 +402,15 @@ impl Replica {
         self.salvage_evidence();
         let finality_ms = self.finality_ms(&executed);
         self.gossip_final(&executed, &certificate);
-        let ledger = executed.ledger.clone();
+        let (ledger, entries) = (executed.ledger.clone(), executed.block.entries.clone());
         self.last_commit = Some(certificate.clone());
         self.effects.push(Effect::Commit(Box::new(Commit { executed, certificate, finality_ms })));
         // What was not sent rests on nothing that was not written, so what was not written is not needed.
         self.journal.clear();
         self.ledger = ledger;
         self.enter_next_height();
-        let refused = self.pool.after_block(&self.ledger, (self.block_time(), self.now.wall_ms));
+        let now = (self.block_time(), self.now.wall_ms);
+        let refused = self.pool.after_block(&self.ledger, &entries, now);
         self.report_refused(refused);
         self.send_queued_final();
     }
@@ -494,8 +420,8 @@ impl Replica {
         self.called = false;
         self.committed_ms = Some(self.now.wall_ms);
         self.bodies.clear();
-        self.tried.clear();
         self.proposals_sent.clear();
+        self.filling.clear();
         let height = self.next_height();
         if let Some(agreement) = &mut self.agreement {
             agreement.enter(height, self.ledger.delegates());
@@ -576,17 +502,9 @@ pub(super) fn execute(
     block: &BlockId,
 ) -> Result<Executed, String> {
     let unverified = UnverifiedBlock::from_bytes(bytes).map_err(|error| error.to_string())?;
-    if unverified.header.id() != *block {
-        return Err("it is not the block that was named".to_owned());
-    }
-    if unverified.header.height != ledger.height() + 1 {
-        return Err("its height is not the next".to_owned());
-    }
-    if unverified.last_commit.is_none() && ledger.height() > 0 {
-        return Err("it does not say who signed the block before".to_owned());
-    }
+    is_next(ledger, block, &unverified.header, unverified.last_commit.as_ref())?;
     let known = |signed: &ledger::SignedEntry| {
-        let waiting = pool.get(&id_of(&signed.to_bytes()))?;
+        let waiting = pool.get(&entry_id(&signed.to_bytes()))?;
         Some(waiting.entry.clone())
     };
     let verified = unverified
@@ -595,7 +513,29 @@ pub(super) fn execute(
     ledger.execute(&verified).map_err(|error| error.to_string())
 }
 
-const fn verdict(proposal: &SignedProposal, valid: bool) -> Judged {
+/// That a header is of the block that was named, and its block can be the next.
+///
+/// # Errors
+/// Why not, in words.
+pub(super) fn is_next(
+    ledger: &Ledger,
+    block: &BlockId,
+    header: &Header,
+    last_commit: Option<&Certificate>,
+) -> Result<(), String> {
+    if header.id() != *block {
+        return Err("it is not the block that was named".to_owned());
+    }
+    if header.height != ledger.height() + 1 {
+        return Err("its height is not the next".to_owned());
+    }
+    if last_commit.is_none() && ledger.height() > 0 {
+        return Err("it does not say who signed the block before".to_owned());
+    }
+    Ok(())
+}
+
+pub(super) const fn verdict(proposal: &SignedProposal, valid: bool) -> Judged {
     Judged {
         round: proposal.round,
         valid_round: proposal.valid_round,
@@ -613,7 +553,7 @@ fn proposer_home<'d>(delegates: &'d DelegateSet, certificate: &Certificate) -> O
 pub(super) const fn height_of(message: &Message) -> Option<u64> {
     match message {
         Message::Vote(vote) => Some(vote.height),
-        Message::Proposal(proposal, _) => Some(proposal.height),
+        Message::Proposal(proposal, _) | Message::Outline(proposal, _) => Some(proposal.height),
         Message::Polka(polka) => Some(polka.height),
         Message::Round(certificate) => Some(certificate.height),
         _ => None,

@@ -190,7 +190,7 @@ impl Replica {
         let mut statements = self.agreement.as_ref().map(|held| held.statements_of(key)).unwrap_or_default();
         let early = self.early.iter().filter_map(|(_, message)| match message {
             Message::Vote(vote) if vote.voter == *key => Some(Statement::Vote(vote.clone())),
-            Message::Proposal(proposal, _) if proposal.proposer == *key => {
+            Message::Proposal(proposal, _) | Message::Outline(proposal, _) if proposal.proposer == *key => {
                 Some(Statement::Proposal(proposal.clone()))
             }
             _ => None,
@@ -314,7 +314,7 @@ impl Replica {
         match execute(&self.ledger, &self.pool, bytes, &block) {
             Ok(executed) => {
                 let nobody = (0, PublicKey([0; 32]));
-                let body = Body { bytes: bytes.to_vec(), executed, proposal: nobody, judged: None };
+                let body = Body { executed, proposal: nobody, judged: None };
                 self.bodies.insert(block, body);
             }
             Err(reason) => self.halt(format!(

@@ -1,13 +1,13 @@
 //! One replica on a bench: the test plays its disk, its clock and all other delegates.
 
-use consensus::log::{Record, encode_frame};
-use consensus::message::{Message, SignedProposal, SignedVote};
+use consensus::log::{Record, encode_frame, read_records};
+use consensus::message::{Message, Outline, SignedProposal, SignedVote};
 use consensus::{Commit, Effect, Evidence, Input, Now, Replica, ReplicaConfig, Timeouts, Timer};
 use energy::Timestamp;
-use ledger::codec::Encode as _;
+use ledger::codec::{Decode as _, Encode as _};
 use ledger::{
     Block, BlockId, Certificate, Chain, Executed, Forward, Genesis, Ledger, Proposed, PublicKey, Signature,
-    SignedEntry, VerifiedEntry, VoteKind, vote_signing_bytes,
+    SignedEntry, UnverifiedBlock, VerifiedEntry, VoteKind, vote_signing_bytes,
 };
 
 use crate::street::{self, Purpose};
@@ -215,6 +215,13 @@ impl Bench {
         (number, Message::Proposal(proposal, block.to_bytes()))
     }
 
+    /// As [`Bench::proposal`], with the block's outline.
+    pub fn outline(&self, height: u64, round: u32, block: &Block) -> (usize, Message) {
+        let (number, message) = self.proposal(height, round, block, None);
+        let Message::Proposal(proposal, _) = message else { panic!("a proposal") };
+        (number, Message::Outline(proposal, Box::new(Outline::of(block))))
+    }
+
     pub fn propose(&mut self, round: u32, block: &Block, valid_round: Option<u32>) {
         let (from, message) = self.proposal(self.replica.height() + 1, round, block, valid_round);
         self.hear(from, &message);
@@ -233,7 +240,6 @@ impl Bench {
     }
 
     pub fn verified(&self, bytes: &[u8]) -> VerifiedEntry {
-        use ledger::codec::Decode as _;
         SignedEntry::from_bytes(bytes).expect("an entry").verify(&self.chain()).expect("signed")
     }
 
@@ -249,6 +255,16 @@ impl Bench {
             _ => None,
         });
         said.collect()
+    }
+
+    /// The blocks it proposed or was given whole or in parts, as its log holds them.
+    pub fn logged_blocks(&self) -> Vec<UnverifiedBlock> {
+        let records = read_records(&self.log).records.into_iter();
+        let bodies = records.filter_map(|record| match record {
+            Record::Body(bytes) => Some(UnverifiedBlock::from_bytes(&bytes).expect("a block")),
+            _ => None,
+        });
+        bodies.collect()
     }
 
     /// All messages sent to one home so far.

@@ -1,8 +1,7 @@
 //! Each block says who signed the one before.
 
 use consensus::message::Message;
-use ledger::codec::Decode as _;
-use ledger::{Block, Certificate, UnverifiedBlock, VoteKind};
+use ledger::{Block, Certificate, VoteKind};
 
 use crate::bench::{Bench, clean_log, genesis, proposer};
 
@@ -26,14 +25,8 @@ fn proposer_of_the_second() -> (Bench, Vec<usize>) {
 fn proposed_certificate(bench: &mut Bench) -> Certificate {
     bench.pass(600_000);
     bench.pace();
-    let body = bench.said().into_iter().find_map(|message| match message {
-        Message::Proposal(proposal, body) if proposal.height == 2 => Some(body),
-        _ => None,
-    });
-    UnverifiedBlock::from_bytes(&body.expect("a proposal"))
-        .expect("a block")
-        .last_commit
-        .expect("a certificate")
+    let block = bench.logged_blocks().into_iter().find(|block| block.header.height == 2);
+    block.expect("a proposal").last_commit.expect("a certificate")
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn an_entry_is_refused_with_its_reason_and_taken_once() {
     bench.step(Input::Entry { bytes: bytes.clone(), origin: Origin::Own });
     bench.step(Input::Entry { bytes, origin: Origin::Peer(street::home(5)) });
     assert_eq!(bench.replica.mempool_len(), 1);
-    let gossiped = bench.effects.iter().filter(|effect| matches!(effect, Effect::GossipEntry(_))).count();
+    let gossiped = bench.effects.iter().filter(|effect| matches!(effect, Effect::GossipEntries(_))).count();
     assert_eq!(gossiped, 1);
     let mut forged = journal.limit();
     let last = forged.len() - 1;
@@ -128,4 +128,145 @@ fn a_homes_numbers_enter_a_block_in_their_order_whatever_order_they_came_in() {
     let gossips = bench.effects.iter().position(|effect| matches!(effect, Effect::GossipFinal(_)));
     let commits = bench.effects.iter().position(|effect| matches!(effect, Effect::Commit(_)));
     assert!(commits < gossips, "told to others only once it is stored here");
+}
+
+/// A proposer that may not vote yet, so that all entries are there before its turn begins.
+fn proposer_that_waits() -> Bench {
+    let me = proposer(&genesis(), 1, 0);
+    Bench::with_log(me, &[])
+}
+
+/// Lets it begin; what it proposes.
+fn let_it_propose(bench: &mut Bench) -> Vec<ledger::SignedEntry> {
+    for number in &bench.others()[..2] {
+        bench.hear(*number, &Message::RecoverResponse { height: 1, statements: vec![] });
+    }
+    bench.logged_blocks().pop().expect("a proposal").entries
+}
+
+#[test]
+fn a_member_that_floods_does_not_hold_up_the_others() {
+    let mut bench = proposer_that_waits();
+    let mut flood = Journal::new(5, bench.chain());
+    for _ in 0..400 {
+        let bytes = flood.limit();
+        bench.step(Input::Entry { bytes, origin: Origin::Peer(street::home(5)) });
+    }
+    let modest = Journal::new(4, bench.chain()).limit();
+    bench.step(Input::Entry { bytes: modest.clone(), origin: Origin::Peer(street::home(4)) });
+    let proposed = let_it_propose(&mut bench);
+    let place = proposed.iter().position(|entry| entry.to_bytes() == modest).expect("it is in the block");
+    assert!(place <= 16, "one turn of the flood comes before it: {place}");
+    // What one hour's quota leaves over waits, and is no work.
+    assert_eq!(proposed.len(), 65);
+}
+
+#[test]
+fn an_entry_waits_a_second_for_the_number_before_it_and_no_longer() {
+    for (waited_ms, expected) in [(0, vec![1]), (1_500, vec![1, 3])] {
+        let mut bench = proposer_that_waits();
+        let mut journal = Journal::new(5, bench.chain());
+        let entries: Vec<_> = (0..3).map(|_| journal.limit()).collect();
+        for bytes in [&entries[0], &entries[2]] {
+            bench.step(Input::Entry { bytes: bytes.clone(), origin: Origin::Peer(street::home(5)) });
+        }
+        bench.pass(waited_ms);
+        let proposed = let_it_propose(&mut bench);
+        let numbers: Vec<_> = proposed.iter().map(|entry| entry.unchecked().number).collect();
+        assert_eq!(numbers, expected, "after {waited_ms} ms");
+    }
+}
+
+#[test]
+fn of_two_entries_with_one_number_the_lower_hash_stays_whichever_came_first() {
+    let chain = genesis().chain();
+    let mut twins = [190_000, 210_000].map(|price| street::limit_with_number(5, 1, price, &chain));
+    let mut kept = Vec::new();
+    for _ in 0..2 {
+        twins.reverse();
+        let mut bench = proposer_that_waits();
+        for bytes in &twins {
+            bench.step(Input::Entry { bytes: bytes.clone(), origin: Origin::Peer(street::home(5)) });
+        }
+        assert_eq!(bench.replica.mempool_len(), 1);
+        let lower = twins.iter().min_by_key(|bytes| bench.verified(bytes).id()).expect("two");
+        let proposed = let_it_propose(&mut bench);
+        assert_eq!(proposed[0].to_bytes(), *lower);
+        kept.push(proposed[0].to_bytes());
+    }
+    assert_eq!(kept[0], kept[1]);
+}
+
+#[test]
+fn own_entries_leave_at_once_and_then_in_frames() {
+    let mut bench = Bench::validator();
+    let mut journal = Journal::new(bench.me, bench.chain());
+    let frames = |bench: &Bench| {
+        let gossip = bench.effects.iter().filter_map(|effect| match effect {
+            Effect::GossipEntries(bytes) => Some(bytes.clone()),
+            _ => None,
+        });
+        gossip.map(|bytes| Message::from_bytes(&bytes).expect("a frame")).collect::<Vec<_>>()
+    };
+    let entries: Vec<_> = (0..40).map(|_| journal.limit()).collect();
+    for bytes in &entries {
+        bench.step(Input::Entry { bytes: bytes.clone(), origin: Origin::Own });
+    }
+    assert_eq!(frames(&bench), [Message::Entries(entries[..1].to_vec())]);
+    bench.pass(20);
+    bench.step(Input::Timer(Timer::Frame));
+    assert_eq!(frames(&bench)[1..], [Message::Entries(entries[1..].to_vec())]);
+}
+
+#[test]
+fn one_delegate_hands_on_what_another_did_not() {
+    let mut bench = Bench::validator();
+    let bytes = Journal::new(5, bench.chain()).limit();
+    bench.step(Input::Entry { bytes: bytes.clone(), origin: Origin::Peer(street::home(5)) });
+    let another = bench.others()[0];
+    bench.hear(another, &Message::Entries(vec![bytes.clone()]));
+    for _ in 0..8 {
+        bench.pass(500);
+        bench.step(Input::Timer(Timer::Relay));
+    }
+    assert!(
+        !bench.said().contains(&Message::Entries(vec![bytes])),
+        "all delegates have it from the other one"
+    );
+}
+
+#[test]
+fn an_order_is_forgotten_once_its_gate_has_closed() {
+    let mut bench = Bench::validator_before_gate();
+    let home = bench.me;
+    let bytes = street::order(home, &bench.chain());
+    bench.step(Input::Entry { bytes, origin: Origin::Own });
+    assert_eq!(bench.replica.mempool_len(), 1, "{}", bench.notes());
+    bench.market = street::first_gate();
+    let executed = bench.build(bench.market, &[]);
+    let certificate = bench.certificate(bench.height(), 0, executed.block.id());
+    bench.step(Input::Final {
+        from: street::home(0),
+        bytes: Message::Final(executed.block.to_bytes(), certificate).to_bytes(),
+    });
+    assert_eq!(bench.replica.mempool_len(), 0);
+    assert!(bench.notes().contains("the gate of its interval has closed"), "{}", bench.notes());
+}
+
+#[test]
+fn while_much_waits_the_newest_entries_wait_for_the_others_to_check_them() {
+    let mut bench = proposer_that_waits();
+    for home in [0, 4, 5] {
+        let mut journal = Journal::new(home, bench.chain());
+        for _ in 0..350 {
+            let bytes = journal.limit();
+            bench.step(Input::Entry { bytes, origin: Origin::Peer(street::home(home)) });
+        }
+    }
+    bench.pass(300);
+    let newest = Journal::new(1, bench.chain()).limit();
+    bench.step(Input::Entry { bytes: newest.clone(), origin: Origin::Peer(street::home(1)) });
+    let proposed = let_it_propose(&mut bench);
+    assert!(proposed.len() > 100, "{}", proposed.len());
+    assert!(proposed.iter().all(|entry| entry.to_bytes() != newest));
 }

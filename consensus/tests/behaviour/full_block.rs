@@ -75,11 +75,11 @@ fn at_the_deadline(turn: u32) -> (Bench, Vec<VerifiedEntry>) {
 
 /// The blocks it proposed, and as bytes.
 fn proposed(bench: &Bench) -> Vec<(UnverifiedBlock, Vec<u8>)> {
-    let bodies = bench.said().into_iter().filter_map(|message| match message {
-        Message::Proposal(_, body) => Some((UnverifiedBlock::from_bytes(&body).expect("a block"), body)),
-        _ => None,
-    });
-    bodies.collect()
+    bench.logged_blocks().into_iter().map(|block| (block.clone(), bytes_of(bench, block))).collect()
+}
+
+fn bytes_of(bench: &Bench, block: UnverifiedBlock) -> Vec<u8> {
+    block.verify(&bench.chain(), |_| None).expect("signed").to_bytes()
 }
 
 #[test]

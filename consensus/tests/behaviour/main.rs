@@ -4,5 +4,6 @@ mod bench;
 mod certificates;
 mod entries;
 mod full_block;
+mod proposals;
 mod replica;
 mod street;

@@ -314,14 +314,13 @@ fn the_proposer_puts_in_what_waits_and_starts_only_with_work() {
     assert_eq!(bench.replica.round(), None, "nothing to do");
     let bytes = Journal::new(5, bench.chain()).limit();
     bench.step(Input::Entry { bytes: bytes.clone(), origin: Origin::Peer(street::home(5)) });
-    let bodies = bench.said().into_iter().filter_map(|message| match message {
-        Message::Proposal(_, body) => Some(body),
+    let outlines = bench.said().into_iter().filter_map(|message| match message {
+        Message::Outline(_, outline) => Some(outline),
         _ => None,
     });
-    let bodies: Vec<_> = bodies.collect();
-    assert_eq!(bodies.len(), 1);
-    let entry = bytes.as_slice();
-    assert!(bodies[0].windows(entry.len()).any(|window| window == entry));
+    let outlines: Vec<_> = outlines.collect();
+    assert_eq!(outlines.len(), 1);
+    assert_eq!(outlines[0].entries, [bench.verified(&bytes).id()]);
 }
 
 #[test]

@@ -7,8 +7,8 @@ use energy::{
 };
 use ledger::codec::Encode as _;
 use ledger::{
-    Admission, Body, Caps, Chain, Delegate, Entry, Forward, Genesis, GenesisMember, Hash32, MemberKeys,
-    MeterRegistration, Order, PublicKey, Roles, Salt, StandingLimits, TariffPoint, reading_hash,
+    Admission, Body, Caps, Chain, Delegate, Entry, EntryId, Forward, Genesis, GenesisMember, Hash32,
+    MemberKeys, MeterRegistration, Order, PublicKey, Roles, Salt, StandingLimits, TariffPoint, reading_hash,
 };
 use market::{NodeSpec, Side, SupplierLeg};
 
@@ -63,6 +63,21 @@ pub fn order(number: usize, chain: &Chain) -> Vec<u8> {
     };
     let body = Body::Order(order);
     Entry { signer: PublicKey::of(&key), number: 1, salt: Salt([3; 16]), body }.sign(chain, &key).to_bytes()
+}
+
+/// Price limits of a home under a number of the caller's choice.
+pub fn limit_with_number(home_number: usize, number: u64, price: i64, chain: &Chain) -> Vec<u8> {
+    let key = key(Purpose::Member, home_number);
+    let limits = StandingLimits { min_sell: None, max_buy: Some(Price::new(price)) };
+    let body = Body::StandingLimits { home: home(home_number), limits };
+    Entry { signer: PublicKey::of(&key), number, salt: Salt([5; 16]), body }.sign(chain, &key).to_bytes()
+}
+
+/// Takes a home's order back.
+pub fn cancel(number: usize, order: EntryId, chain: &Chain) -> Vec<u8> {
+    let key = key(Purpose::Member, number);
+    let body = Body::Cancel { home: home(number), order };
+    Entry { signer: PublicKey::of(&key), number: 2, salt: Salt([4; 16]), body }.sign(chain, &key).to_bytes()
 }
 
 fn meter(number: usize) -> MeterRegistration {

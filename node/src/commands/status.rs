@@ -120,6 +120,7 @@ fn print(status: &Status) {
         ("version", status.version.clone()),
     ];
     rows.iter().for_each(|(name, value)| out::line(&format!("{name:<12} {value}")));
+    status.notices.iter().for_each(|notice| out::line(&format!("{:<12} {notice}", "notice")));
 }
 
 /// The homes to which the way leads through a relay.

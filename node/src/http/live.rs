@@ -94,6 +94,7 @@ struct State {
     meters: Vec<(MeterRow, Option<Instant>)>,
     flows: Result<Flows, String>,
     peers: Vec<Peer>,
+    notices: Vec<String>,
     relaying: Relaying,
     role: Role,
     claim_n: i64,
@@ -121,6 +122,7 @@ impl Live {
             meters: Vec::new(),
             flows: Err("no meter was read yet".to_owned()),
             peers: Vec::new(),
+            notices: Vec::new(),
             relaying: Relaying::default(),
             role: Role { syncing: true, ..Role::default() },
             claim_n: 0,
@@ -211,6 +213,11 @@ impl Live {
         for peer in peers.into_iter().filter(|peer| missing_in(&before, peer)) {
             self.publish(Event::Peer { up: true, peer });
         }
+    }
+
+    /// What people should know of the node's connections.
+    pub fn set_notices(&self, notices: Vec<String>) {
+        self.lock().notices = notices;
     }
 
     /// Through whom this node is reached, and for whom it is a relay.
@@ -353,6 +360,7 @@ impl Live {
             power: state.power.map(|(w, at)| Power { w, age_ms: age_ms(at) }),
             meter: state.meter.clone(),
             peers: u32::try_from(state.peers.len()).unwrap_or(u32::MAX),
+            notices: state.notices.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

@@ -23,6 +23,8 @@ use super::relay::relay_in;
 const ADDRESSES_MAX: usize = 8;
 /// Records in one answer: more than the largest neighbourhood of this form has members.
 const RECORDS_MAX: usize = 128;
+/// Longest pause between attempts at a direct way.
+const DIRECT_MAX: Duration = Duration::from_secs(300);
 /// Bytes of one record: eight addresses with key and signature take about 400.
 const RECORD_BYTES_MAX: usize = 1024;
 
@@ -68,6 +70,8 @@ struct Place {
     learned: Vec<Multiaddr>,
     record: Option<Record>,
     attempts: Attempts,
+    /// Attempts at a direct way while the connection leads through a relay.
+    direct: Attempts,
 }
 
 impl Place {
@@ -162,6 +166,7 @@ impl AddressBook {
             learned: Vec::new(),
             record: None,
             attempts: Attempts::first_at(next),
+            direct: Attempts::first_at(next),
         })
     }
 
@@ -195,6 +200,25 @@ impl AddressBook {
         dials
     }
 
+    /// Dials due now of peers that are reached through a relay only: whoever met there first may have a way that needs none,
+    /// and a relay takes no reservation but over a direct connection.
+    pub(super) fn due_directly(&mut self, now: Instant, relayed: impl Fn(&PublicKey) -> bool) -> Vec<Dial> {
+        let own = &self.own_addresses;
+        let places = self.places.iter_mut().filter(|(key, place)| place.direct.next <= now && relayed(key));
+        let dials = places.filter_map(|(key, place)| {
+            place.direct.next = now + direct_pause(place.direct.failures);
+            place.direct.failures = place.direct.failures.saturating_add(1);
+            let all = place.configured.iter().chain(&place.learned);
+            let addresses: Vec<_> =
+                all.filter(|it| relay_in(it).is_none() && !own.contains(it)).cloned().collect();
+            let peer = peer_id_of(key).filter(|_| !addresses.is_empty())?;
+            let options = DialOpts::peer_id(peer).addresses(addresses).condition(PeerCondition::NotDialing);
+            // From the listening port, as relays are dialled: that one may be among them.
+            Some(Dial { options: options.build(), whom: Whom::Member(*key) })
+        });
+        dials.collect()
+    }
+
     /// A connection stands: an address whose owner was not known belongs to `key` from now on.
     pub(super) fn established(&mut self, key: PublicKey, connection: ConnectionId, now: Instant) {
         if let Some(address) = self.unknown_by(connection).and_then(Option::take).map(|it| it.address) {
@@ -204,7 +228,9 @@ impl AddressBook {
 
     /// The peer proved to be one of ours: the next redial is quick again.
     pub(super) fn confirmed(&mut self, key: PublicKey, now: Instant) {
-        self.place(key, now).attempts.failures = 0;
+        let place = self.place(key, now);
+        place.attempts.failures = 0;
+        place.direct = Attempts::first_at(now + direct_pause(0));
     }
 
     /// The last connection with `key` ended: dial again after a pause, a longer one if it never was confirmed.
@@ -359,6 +385,11 @@ pub(super) fn pause(failures: u32) -> Duration {
     full.saturating_sub(full / 1024 * jitter).max(REDIAL_MIN)
 }
 
+/// The pause before a direct way is tried again, from a second up to five minutes: most pairs that need a relay always do.
+fn direct_pause(failures: u32) -> Duration {
+    Duration::from_secs(1 << failures.min(10)).min(DIRECT_MAX)
+}
+
 /// The first peer that `address` names.
 pub(super) fn peer_in(address: &Multiaddr) -> Option<PeerId> {
     address.iter().find_map(|part| if let Protocol::P2p(peer) = part { Some(peer) } else { None })
@@ -502,6 +533,63 @@ mod tests {
         book.not_begun(Whom::Member(peer), start);
         assert!(book.due(start, |_| true).is_empty());
         assert_eq!(book.due(start + REDIAL_MIN, |_| true).len(), 1);
+    }
+
+    #[test]
+    fn a_direct_way_is_tried_ever_more_rarely_and_never_through_a_relay() {
+        let start = Instant::now();
+        let (_, peer) = keypair(2);
+        let at = |seed| peer_id_of(&keypair(seed).1).unwrap();
+        let direct = format!("/ip4/10.0.0.1/tcp/1/p2p/{}", at(2));
+        let relayed = format!("/ip4/10.0.0.3/tcp/1/p2p/{}/p2p-circuit/p2p/{}", at(3), at(2));
+        let mut book = AddressBook::new(keypair(1).1, &[address(&direct)], start);
+        book.place(peer, start).configured.push(address(&relayed));
+        book.confirmed(peer, start);
+        assert!(book.due_directly(start, |_| true).is_empty(), "hole punching comes first");
+        let mut tried = Vec::new();
+        for second in 0..2_000 {
+            let now = start + Duration::from_secs(second);
+            assert!(book.due_directly(now, |_| false).is_empty());
+            tried.extend(book.due_directly(now, |it| *it == peer).iter().map(|_| second));
+        }
+        assert_eq!(tried[..6], [1, 2, 4, 8, 16, 32]);
+        assert_eq!(tried[tried.len() - 1] - tried[tried.len() - 2], 300);
+        let only_relayed = AddressBook::new(keypair(1).1, &[], start);
+        let mut book = only_relayed;
+        book.place(peer, start).configured.push(address(&relayed));
+        assert!(book.due_directly(start + DIRECT_MAX, |_| true).is_empty());
+    }
+
+    #[test]
+    fn every_second_attempt_goes_through_relays_and_none_to_an_own_address() {
+        let now = Instant::now();
+        let (_, peer) = keypair(2);
+        let (private, own) = (address("/ip4/192.168.1.20/tcp/1"), address("/ip4/192.168.1.10/tcp/1"));
+        let relay = peer_id_of(&keypair(3).1).unwrap();
+        let relayed = address(&format!("/ip4/10.0.0.3/tcp/1/p2p/{relay}/p2p-circuit"));
+        let mut book = AddressBook::new(keypair(1).1, &[], now);
+        book.sign_own(&keypair(1).0, Vec::new(), std::slice::from_ref(&own));
+        book.place(peer, now).learned = vec![private.clone(), own, relayed.clone()];
+        let addresses = |book: &AddressBook| book.places[&peer].addresses(&book.own_addresses);
+        assert_eq!(addresses(&book), [private, relayed.clone()]);
+        book.places.get_mut(&peer).unwrap().attempts.failures = 1;
+        assert_eq!(addresses(&book), [relayed]);
+    }
+
+    #[test]
+    fn a_way_through_a_relay_counts_only_if_that_is_a_member() {
+        let now = Instant::now();
+        let (keypair_of_home, home) = keypair(1);
+        let relay = |seed| {
+            let id = peer_id_of(&keypair(seed).1).unwrap();
+            address(&format!("/ip4/10.0.0.{seed}/tcp/1/p2p/{id}/p2p-circuit"))
+        };
+        let mut told = AddressBook::new(home, &[], now);
+        told.sign_own(&keypair_of_home, vec![relay(3), relay(4), relay(2)], &[]);
+        let mut reader = book(2, &[]);
+        let members = [home, keypair(3).1, keypair(2).1];
+        assert_eq!(reader.learn(home, &told.own_record(), now, |key| members.contains(key)), 1);
+        assert_eq!(known(&reader, home), [relay(3).to_string()], "neither a stranger's nor its own");
     }
 
     #[test]

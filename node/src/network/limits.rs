@@ -65,11 +65,26 @@ pub(super) const PENDING_INCOMING_MAX: u32 = 64;
 /// Connections with one peer: one each way, and two that are about to replace them after a restart.
 pub(super) const CONNECTIONS_PER_PEER_MAX: u32 = 4;
 
-/// Messages a second that one peer may send.
-pub(super) const PEER_MESSAGES_PER_SECOND: u64 = 2000;
+/// Short messages a second of one peer: votes and what keeps nodes informed. A delegate sends some tens.
+pub(super) const WORDS_PER_SECOND: u64 = 1000;
+/// Bytes of them a second.
+const WORDS_BYTES_PER_SECOND: u64 = 1024 * 1024;
 
-/// Bytes a second that one peer may send.
-pub(super) const PEER_BYTES_PER_SECOND: u64 = 16 * 1024 * 1024;
+/// Proposals and final blocks a second of one peer.
+const BLOCKS_PER_SECOND: u64 = 100;
+/// Bytes of them a second: what a peer is asked for at a time is 1 MiB, and it answers several times a second.
+const BLOCKS_BYTES_PER_SECOND: u64 = 16 * 1024 * 1024;
+
+/// Frames of entries a second of one peer, its own and those it relays.
+const ENTRIES_PER_SECOND: u64 = 500;
+/// Bytes of them a second: the busiest load we measure with, three times over. What a home was away for two weeks with is
+/// a third of a MiB.
+const ENTRIES_BYTES_PER_SECOND: u64 = 4 * 1024 * 1024;
+
+/// Questions a second of one peer, whose answers cost much more than they do.
+const QUESTIONS_PER_SECOND: u64 = 100;
+/// Bytes of them a second.
+const QUESTIONS_BYTES_PER_SECOND: u64 = 1024 * 1024;
 
 /// How long a message's hash is remembered as seen. Longer than gossip lives (five heartbeats), shorter than what
 /// would keep a lost entry's repetition from being relayed.
@@ -136,24 +151,47 @@ impl Bucket {
     }
 }
 
-/// What one peer may send: messages and bytes a second, with one second of burst.
-pub(super) struct RateLimit {
+/// What kind of thing a peer sends. Each has a rate of its own, so that too much of one leaves room for the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Votes, heights: short, frequent, and nothing works without them.
+    Words,
+    /// Proposals, final blocks.
+    Blocks,
+    /// Frames of entries.
+    Entries,
+    /// What asks for an answer.
+    Questions,
+}
+
+impl Lane {
+    const ALL: [Self; 4] = [Self::Words, Self::Blocks, Self::Entries, Self::Questions];
+
+    /// Messages and bytes a second.
+    const fn rate(self) -> (u64, u64) {
+        match self {
+            Self::Words => (WORDS_PER_SECOND, WORDS_BYTES_PER_SECOND),
+            Self::Blocks => (BLOCKS_PER_SECOND, BLOCKS_BYTES_PER_SECOND),
+            Self::Entries => (ENTRIES_PER_SECOND, ENTRIES_BYTES_PER_SECOND),
+            Self::Questions => (QUESTIONS_PER_SECOND, QUESTIONS_BYTES_PER_SECOND),
+        }
+    }
+}
+
+/// What one peer may send in one lane: messages and bytes a second, with one second of burst.
+struct LaneLimit {
     messages: Bucket,
     bytes: Bucket,
     last: Instant,
 }
 
-impl RateLimit {
-    pub(super) fn new(now: Instant) -> Self {
-        Self {
-            messages: Bucket::full(PEER_MESSAGES_PER_SECOND),
-            bytes: Bucket::full(PEER_BYTES_PER_SECOND),
-            last: now,
-        }
+impl LaneLimit {
+    fn new(lane: Lane, now: Instant) -> Self {
+        let (messages, bytes) = lane.rate();
+        Self { messages: Bucket::full(messages), bytes: Bucket::full(bytes), last: now }
     }
 
-    /// True if a message of `bytes` is within both rates; it is then counted.
-    pub(super) fn admit(&mut self, now: Instant, bytes: usize) -> bool {
+    fn admit(&mut self, now: Instant, bytes: usize) -> bool {
         let elapsed = now.saturating_duration_since(self.last);
         self.last = now;
         self.messages.refill(elapsed);
@@ -165,6 +203,21 @@ impl RateLimit {
             self.bytes.take(bytes);
         }
         within
+    }
+}
+
+/// What one peer may send.
+pub(super) struct RateLimit([LaneLimit; 4]);
+
+impl RateLimit {
+    pub(super) fn new(now: Instant) -> Self {
+        Self(Lane::ALL.map(|lane| LaneLimit::new(lane, now)))
+    }
+
+    /// True if a message of `bytes` is within both rates of its lane; it is then counted.
+    pub(super) fn admit(&mut self, now: Instant, lane: Lane, bytes: usize) -> bool {
+        let place = Lane::ALL.iter().position(|other| *other == lane);
+        place.and_then(|place| self.0.get_mut(place)).is_some_and(|limit| limit.admit(now, bytes))
     }
 }
 
@@ -197,17 +250,17 @@ mod tests {
     fn a_second_of_burst_is_admitted_and_then_the_rate() {
         let start = Instant::now();
         let mut limit = RateLimit::new(start);
-        let burst = (0..5000).filter(|_| limit.admit(start, 10)).count();
-        assert_eq!(burst, 2000);
+        let burst = (0..5000).filter(|_| limit.admit(start, Lane::Words, 10)).count();
+        assert_eq!(burst, 1000);
         let later = start + Duration::from_millis(500);
-        assert_eq!((0..5000).filter(|_| limit.admit(later, 10)).count(), 1000);
+        assert_eq!((0..5000).filter(|_| limit.admit(later, Lane::Words, 10)).count(), 500);
     }
 
     #[test]
     fn bytes_are_limited_even_if_messages_are_few() {
         let start = Instant::now();
         let mut limit = RateLimit::new(start);
-        let admitted = (0..100).filter(|_| limit.admit(start, 1024 * 1024)).count();
+        let admitted = (0..100).filter(|_| limit.admit(start, Lane::Blocks, 1024 * 1024)).count();
         assert_eq!(admitted, 16);
     }
 
@@ -215,8 +268,20 @@ mod tests {
     fn a_refused_message_costs_nothing() {
         let start = Instant::now();
         let mut limit = RateLimit::new(start);
-        assert!(!limit.admit(start, usize::MAX));
-        assert!(limit.admit(start, 16 * 1024 * 1024));
+        assert!(!limit.admit(start, Lane::Blocks, usize::MAX));
+        assert!(limit.admit(start, Lane::Blocks, 16 * 1024 * 1024));
+    }
+
+    #[test]
+    fn a_flood_of_entries_or_questions_leaves_room_for_votes_and_blocks() {
+        let start = Instant::now();
+        let mut limit = RateLimit::new(start);
+        let flood =
+            |lane, limit: &mut RateLimit| (0..100_000).filter(|_| limit.admit(start, lane, 100)).count();
+        assert_eq!(flood(Lane::Entries, &mut limit), 500);
+        assert_eq!(flood(Lane::Questions, &mut limit), 100);
+        assert!(limit.admit(start, Lane::Words, 150));
+        assert!(limit.admit(start, Lane::Blocks, 300_000));
     }
 
     #[test]

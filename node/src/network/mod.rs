@@ -15,6 +15,7 @@
 mod address_book;
 mod behaviour;
 mod codec;
+mod conduct;
 mod limits;
 mod peer_id;
 mod queues;
@@ -32,14 +33,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use ledger::{Hash32, PublicKey};
-use libp2p::Multiaddr;
+use libp2p::gossipsub::MessageId;
+use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use conduct::Offence;
+pub use limits::Lane;
 pub use limits::{DIRECT_BYTES_MAX, GOSSIP_BYTES_MAX, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX};
 pub use peer_id::{key_of, peer_id_of};
 pub use relay::{RELAYS_MAX, RelayReport, RelayState, Relaying, Serving};
 use shared::Shared;
-pub use shared::{NetworkCounters, PeerState};
+pub use shared::{BannedPeer, NetworkCounters, PeerState};
 use task::{Command, Task};
 
 /// What the network is started with.
@@ -56,8 +60,18 @@ pub struct NetworkConfig {
     pub members: Vec<PublicKey>,
     /// Whether to look for members on the local network by multicast.
     pub mdns: bool,
+    /// What kind of thing a direct message is, told from its first bytes; `None` if it is nothing that could be read.
+    pub lane_of: fn(&[u8]) -> Option<Lane>,
     /// Through whom it is reached where nobody can dial it, and whether it is a relay itself.
     pub relaying: Relaying,
+}
+
+/// A gossiped frame of entries that was not passed on yet: what it holds is for the receiver to judge, and this node passes
+/// on only what it would answer for itself.
+#[derive(Debug)]
+pub struct Unjudged {
+    id: MessageId,
+    relay: PeerId,
 }
 
 /// The gossip topics.
@@ -80,6 +94,8 @@ pub enum NetworkEvent {
         from: PublicKey,
         /// At most [`GOSSIP_BYTES_MAX`].
         bytes: Vec<u8>,
+        /// For [`NetworkHandle::judge`]; `None` for what is passed on whatever it says.
+        unjudged: Option<Unjudged>,
     },
     /// A one-way direct message.
     Message {
@@ -224,6 +240,25 @@ impl NetworkHandle {
             return false;
         }
         self.shared.enqueue(&to, message)
+    }
+
+    /// Says whether a gossiped message is passed on to others. Whoever relays what is not is charged by
+    /// [`NetworkHandle::charge`].
+    pub fn judge(&self, message: Unjudged, good: bool) {
+        // Not judged in time is not passed on, which is all that happens if the task is too busy.
+        let _ = self.commands.try_send(Command::Judge { message, good });
+    }
+
+    /// Charges a peer with an offence. Too many of them, and it is disconnected and refused for a while.
+    pub fn charge(&self, peer: PublicKey, offence: Offence) {
+        // A task that is too busy to hear of one offence hears of the next.
+        let _ = self.commands.try_send(Command::Charge { peer, offence });
+    }
+
+    /// Members that are refused at present, and why.
+    #[must_use]
+    pub fn banned(&self) -> Vec<BannedPeer> {
+        self.shared.banned()
     }
 
     /// Asks `to` and waits for its answer.

@@ -182,13 +182,13 @@ impl Relays {
         })
     }
 
-    /// A listener closed. If it stood for a reservation, it is asked for again after a pause, and this is its relay.
-    pub(super) fn closed(&mut self, listener: ListenerId, now: Instant) -> Option<PublicKey> {
+    /// A listener closed. If it stood for a reservation, it is asked for again after a pause; this is its relay, and whether
+    /// that had ever granted it.
+    pub(super) fn closed(&mut self, listener: ListenerId, now: Instant) -> Option<(PublicKey, bool)> {
         let relay = self.relays.iter_mut().find(|relay| relay.listener == Some(listener))?;
         relay.listener = None;
-        relay.reserved = false;
         relay.failed(now);
-        Some(relay.key)
+        Some((relay.key, std::mem::take(&mut relay.reserved)))
     }
 
     /// Addresses at which this home is reached through its relays.
@@ -281,7 +281,7 @@ mod tests {
         assert!(relays.accepted(&peer) && !relays.accepted(&peer), "a renewal is nothing new");
         assert_eq!(relays.addresses().collect::<Vec<_>>(), [at(2).with(Protocol::P2pCircuit)]);
         assert_eq!(relays.closed(ListenerId::next(), now), None, "another listener");
-        assert_eq!(relays.closed(listener, now), Some(key(2)));
+        assert_eq!(relays.closed(listener, now), Some((key(2), true)));
         assert_eq!(relays.addresses().count(), 0);
         assert!(relays.due(now, |it| *it == key(2)).is_empty(), "not at once");
         assert_eq!(relays.due(now + super::super::limits::REDIAL_MAX, |it| *it == key(2)).len(), 1);

@@ -10,6 +10,7 @@ use ledger::PublicKey;
 use libp2p::Multiaddr;
 use tokio::sync::Notify;
 
+use super::conduct::Offence;
 use super::queues::Outbox;
 use super::relay::RelayReport;
 
@@ -24,6 +25,17 @@ pub struct PeerState {
     pub connected_since_ms: u64,
     /// The last measured round trip, none before the first.
     pub rtt: Option<Duration>,
+}
+
+/// A member that is refused for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BannedPeer {
+    /// Its network key.
+    pub key: PublicKey,
+    /// Wall time in milliseconds since 1970 until which it is refused; for display.
+    pub until_ms: u64,
+    /// What it did last.
+    pub offence: Offence,
 }
 
 macro_rules! counters {
@@ -64,6 +76,8 @@ counters! {
     strangers,
     /// Connections of members on another chain.
     other_chain,
+    /// Times a member was banned for a while.
+    bans,
 }
 
 /// A connected peer and what waits for it.
@@ -76,6 +90,7 @@ struct Peer {
 #[derive(Default)]
 pub(super) struct Shared {
     peers: Mutex<BTreeMap<PublicKey, Peer>>,
+    banned: Mutex<BTreeMap<PublicKey, BannedPeer>>,
     listening: Mutex<Vec<Multiaddr>>,
     relays: Mutex<RelayReport>,
     counters: Counters,
@@ -129,6 +144,20 @@ impl Shared {
 
     pub(super) fn peers(&self) -> Vec<PeerState> {
         lock(&self.peers).values().map(|peer| peer.state.clone()).collect()
+    }
+
+    pub(super) fn ban(&self, key: PublicKey, time: Duration, offence: Offence) {
+        let time_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let until_ms = wall_ms().saturating_add(time_ms);
+        lock(&self.banned).insert(key, BannedPeer { key, until_ms, offence });
+    }
+
+    pub(super) fn lift_ban(&self, key: &PublicKey) {
+        lock(&self.banned).remove(key);
+    }
+
+    pub(super) fn banned(&self) -> Vec<BannedPeer> {
+        lock(&self.banned).values().cloned().collect()
     }
 
     pub(super) fn set_listening(&self, addresses: Vec<Multiaddr>) {

@@ -27,6 +27,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::address_book::{AddressBook, without_loopback};
 use super::behaviour::{Behaviour, BehaviourEvent, protocol_version, swarm};
+use super::conduct::Conduct;
 use super::limits::{
     CONFIRM_TIMEOUT, DRAIN_TIMEOUT, LogGate, PROBE_INTERVAL, RECORDS_INTERVAL, RateLimit, TICK,
 };
@@ -34,7 +35,7 @@ use super::peer_id::{key_of, keypair_of, peer_id_of};
 use super::queues::Inbox;
 use super::relay::Relays;
 use super::shared::Shared;
-use super::{NetworkConfig, NetworkError, NetworkEvent, RequestError, Topic};
+use super::{Lane, NetworkConfig, NetworkError, NetworkEvent, Offence, RequestError, Topic, Unjudged};
 use relaying::{address_behind, is_circuit};
 
 /// A connection older than this is dead if its peer dials anew.
@@ -50,6 +51,8 @@ type Asker = oneshot::Sender<Result<Vec<u8>, RequestError>>;
 pub(super) enum Command {
     Gossip { topic: Topic, bytes: Bytes },
     Request { to: PublicKey, bytes: Vec<u8>, reply: Asker },
+    Judge { message: Unjudged, good: bool },
+    Charge { peer: PublicKey, offence: Offence },
     Shutdown(oneshot::Sender<()>),
 }
 
@@ -127,6 +130,8 @@ pub(super) struct Task {
     members: BTreeSet<PublicKey>,
     links: BTreeMap<PublicKey, Link>,
     rates: BTreeMap<PublicKey, RateLimit>,
+    conduct: BTreeMap<PublicKey, Conduct>,
+    lane_of: fn(&[u8]) -> Option<Lane>,
     book: AddressBook,
     relays: Relays,
     announced: Vec<Multiaddr>,
@@ -162,6 +167,8 @@ impl Task {
             members: BTreeSet::new(),
             links: BTreeMap::new(),
             rates: BTreeMap::new(),
+            conduct: BTreeMap::new(),
+            lane_of: config.lane_of,
             book,
             relays: Relays::new(relaying, own, now),
             announced: relaying.announce.clone(),
@@ -220,6 +227,8 @@ impl Task {
                     Some(Command::Shutdown(done)) => Some(Stop::Asked(done)),
                     Some(Command::Gossip { topic, bytes }) => { self.publish(topic, &bytes); None }
                     Some(Command::Request { to, bytes, reply }) => { self.ask(to, &bytes, reply); None }
+                    Some(Command::Judge { message, good }) => { self.judge(&message, good); None }
+                    Some(Command::Charge { peer, offence }) => { self.charge(peer, offence); None }
                     None => Some(Stop::Abandoned),
                 },
                 Ok(()) = self.members_changed.changed() => { self.update_members(); None }
@@ -355,7 +364,9 @@ impl Task {
             tracing::info!(peer_id = %removed, "no longer a member, connections are closed");
             gate.disallow_peer(removed);
         }
-        for admitted in members.difference(&self.members) {
+        let now = Instant::now();
+        let is_banned = |key: &PublicKey| self.conduct.get(key).is_some_and(|conduct| conduct.is_banned(now));
+        for admitted in members.difference(&self.members).filter(|key| !is_banned(key)) {
             match peer_id_of(admitted) {
                 Some(peer) => {
                     gate.allow_peer(peer);
@@ -366,7 +377,41 @@ impl Task {
             }
         }
         self.rates.retain(|key, _| members.contains(key));
+        // A ban outlives a membership that ends and begins anew.
+        self.conduct.retain(|key, conduct| members.contains(key) || conduct.is_banned(now));
         self.members = members;
+    }
+
+    /// Counts an offence, and parts with a peer that has too many.
+    pub(super) fn charge(&mut self, key: PublicKey, offence: Offence) {
+        let now = Instant::now();
+        let conduct = self.conduct.entry(key).or_insert_with(|| Conduct::new(now));
+        let Some(time) = conduct.charge(offence, now) else { return };
+        let Some(peer) = peer_id_of(&key) else { return };
+        self.shared.count(|it| &it.bans);
+        self.shared.ban(key, time, offence);
+        let seconds = time.as_secs();
+        tracing::warn!(peer_id = %peer, seconds, why = offence.text(), "member is refused for a while");
+        // Closes its connections as well.
+        self.swarm.behaviour_mut().members.disallow_peer(peer);
+    }
+
+    fn is_banned(&self, key: &PublicKey, now: Instant) -> bool {
+        self.conduct.get(key).is_some_and(|conduct| conduct.is_banned(now))
+    }
+
+    /// Admits again whose time is over.
+    fn lift_bans(&mut self, now: Instant) {
+        for banned in self.shared.banned() {
+            if self.is_banned(&banned.key, now) {
+                continue;
+            }
+            self.shared.lift_ban(&banned.key);
+            let peer = peer_id_of(&banned.key).filter(|_| self.members.contains(&banned.key));
+            if let Some(peer) = peer {
+                self.swarm.behaviour_mut().members.allow_peer(peer);
+            }
+        }
     }
 
     fn on_connected(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
@@ -423,7 +468,11 @@ impl Task {
 
     /// A connection was closed at once: usually a stranger's.
     fn on_denied(&mut self, peer: PeerId, address: &Multiaddr, cause: ConnectionDenied) {
+        let now = Instant::now();
         match cause.downcast::<NotAllowed>() {
+            Ok(_) if key_of(&peer).is_some_and(|key| self.is_banned(&key, now)) => {
+                tracing::debug!(peer_id = %peer, "member is still refused");
+            }
             Ok(_) => {
                 self.shared.count(|it| &it.strangers);
                 if let Some(suppressed) = self.refusals.open(Instant::now()) {
@@ -481,6 +530,7 @@ impl Task {
 
     fn on_tick(&mut self) {
         let now = Instant::now();
+        self.lift_bans(now);
         self.dial_due(now);
         self.close_unconfirmed(now);
         self.probe_due(now);
@@ -493,9 +543,14 @@ impl Task {
     }
 
     fn dial_due(&mut self, now: Instant) {
-        let (links, members) = (&self.links, &self.members);
-        let dials = self.book.due(now, |key| members.contains(key) && !links.contains_key(key));
-        for dial in dials {
+        let (links, members, conduct) = (&self.links, &self.members, &self.conduct);
+        let is_banned = |key: &PublicKey| conduct.get(key).is_some_and(|conduct| conduct.is_banned(now));
+        let is_wanted =
+            |key: &PublicKey| members.contains(key) && !links.contains_key(key) && !is_banned(key);
+        let dials = self.book.due(now, is_wanted);
+        let relayed = |key: &PublicKey| links.get(key).is_some_and(Link::is_relayed);
+        let directly = self.book.due_directly(now, relayed);
+        for dial in dials.into_iter().chain(directly) {
             if let Err(error) = self.swarm.dial(dial.options) {
                 tracing::debug!(whom = ?dial.whom, %error, "not dialled");
                 self.book.not_begun(dial.whom, now);

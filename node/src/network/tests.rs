@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use super::behaviour::direct_protocol;
 use super::codec::{DIRECT_FRAME_MAX, FrameCodec, append};
-use super::limits::PEER_MESSAGES_PER_SECOND;
+use super::limits::WORDS_PER_SECOND;
 use super::*;
 
 const CHAIN: Hash32 = Hash32([1; 32]);
@@ -29,6 +29,15 @@ fn key(seed: u8) -> PublicKey {
 
 fn members(seeds: &[u8]) -> Vec<PublicKey> {
     seeds.iter().map(|seed| key(*seed)).collect()
+}
+
+/// In these tests what is long is a block, what is a frame long is one of entries.
+fn by_length(bytes: &[u8]) -> Option<Lane> {
+    Some(match bytes.len() {
+        0..1000 => Lane::Words,
+        1000..=GOSSIP_BYTES_MAX => Lane::Entries,
+        _ => Lane::Blocks,
+    })
 }
 
 /// One running host.
@@ -57,6 +66,7 @@ impl Host {
             peers,
             members: members(admitted),
             mdns: false,
+            lane_of: by_length,
             relaying,
         })
         .await
@@ -202,32 +212,92 @@ async fn connect_raw(seed: u8, to: &Host) -> Swarm<request_response::Behaviour<F
     swarm
 }
 
-#[tokio::test]
-async fn gossip_is_relayed_between_members_that_are_not_connected() {
+/// One host between two that do not admit each other, and judges what it relays; the last one listens.
+async fn relayed(good: bool) -> Option<Vec<u8>> {
     let mut a = Host::start(1, &[1, 2, 3], vec![]).await;
-    // Neither admits the other, so that only the first can relay between them.
     let mut b = Host::start(2, &[1, 2], vec![a.address()]).await;
     let mut c = Host::start(3, &[1, 3], vec![a.address()]).await;
     a.up(2).await;
     b.up(1).await;
     c.up(1).await;
+    let handle = a.handle.clone();
+    let judging = tokio::spawn(async move {
+        let mut judged = 0;
+        while let Some(event) = a.events.recv().await {
+            if let NetworkEvent::Gossip { unjudged: Some(message), .. } = event {
+                handle.judge(message, good);
+                judged += 1;
+            }
+            if judged >= 4 && !good {
+                break;
+            }
+        }
+        a
+    });
     // Subscriptions travel after the connection; what is published before them is lost, as any gossip may be.
-    let mut sent = 0u8;
-    loop {
-        sent += 1;
+    for sent in 1..20u8 {
         b.handle.gossip(Topic::Entries, vec![sent; 10]).await;
         let heard = c.expect("gossip", |it| match it {
             NetworkEvent::Gossip { topic: Topic::Entries, bytes, .. } => Some(bytes),
             _ => None,
         });
         if let Ok(bytes) = timeout(Duration::from_millis(500), heard).await {
-            assert_eq!(bytes.len(), 10);
-            break;
+            judging.abort();
+            return Some(bytes);
         }
-        assert!(sent < 20, "never heard");
+        if judging.is_finished() {
+            return None;
+        }
     }
-    let (topic, _) = a.gossip().await;
-    assert_eq!(topic, Topic::Entries);
+    panic!("nothing was ever judged");
+}
+
+#[tokio::test]
+async fn gossip_is_relayed_between_members_that_are_not_connected() {
+    assert_eq!(relayed(true).await.map(|bytes| bytes.len()), Some(10));
+}
+
+#[tokio::test]
+async fn gossip_that_was_found_bad_is_passed_on_to_nobody() {
+    assert_eq!(relayed(false).await, None);
+}
+
+#[tokio::test]
+async fn a_member_with_too_many_offences_is_disconnected_and_refused() {
+    let (a, mut b) = pair().await;
+    for _ in 0..3 {
+        b.handle.charge(key(1), Offence::Forged);
+    }
+    b.quiet(Duration::from_millis(300)).await;
+    assert_eq!(b.handle.banned(), []);
+    b.handle.charge(key(1), Offence::Forged);
+    b.down(1).await;
+    let banned: Vec<_> = b.handle.banned().iter().map(|banned| (banned.key, banned.offence)).collect();
+    assert_eq!(banned, [(key(1), Offence::Forged)]);
+    // It is dialled by nobody, and lets nobody in: the other one goes on trying.
+    b.quiet(Duration::from_secs(1)).await;
+    assert_eq!((a.handle.banned().len(), b.handle.counters().bans), (0, 1));
+}
+
+#[tokio::test]
+async fn what_an_honest_node_brings_after_an_outage_is_no_offence() {
+    let (a, mut b) = pair().await;
+    // Two weeks of a journal in frames, then a megabyte of blocks ten times: all at once.
+    for n in 0..8u8 {
+        assert!(a.handle.try_send(key(2), vec![n; GOSSIP_BYTES_MAX]));
+    }
+    let mut heard = 0;
+    for n in 0..10u8 {
+        assert!(a.handle.try_send(key(2), vec![n; 1024 * 1024]));
+        while timeout(Duration::from_millis(50), b.message()).await.is_ok() {
+            heard += 1;
+        }
+    }
+    while heard < 18 {
+        b.message().await;
+        heard += 1;
+    }
+    assert_eq!((b.handle.banned().len(), b.handle.counters().rate_dropped), (0, 0));
 }
 
 #[tokio::test]
@@ -412,7 +482,7 @@ async fn messages_over_the_rate_are_dropped_and_counted() {
     }
     assert!(b.handle.counters().rate_dropped > 0);
     // What made the connection counts as well.
-    assert!(heard + 10 >= PEER_MESSAGES_PER_SECOND, "{heard}: a second's burst is admitted");
+    assert!(heard + 10 >= WORDS_PER_SECOND, "{heard}: a second's burst is admitted");
     let (a, b) = (a.handle.counters(), b.handle.counters());
     assert_eq!((a.outbox_dropped, a.unacknowledged, b.inbox_dropped), (0, 0, 0));
 }
@@ -496,6 +566,7 @@ async fn an_address_that_cannot_be_listened_on_is_named() {
             peers: vec![],
             members: vec![],
             mdns: false,
+            lane_of: |_| Some(Lane::Words),
             relaying: Relaying::default(),
         };
         let error = spawn(config).await.err().expect(address);
@@ -522,6 +593,7 @@ async fn hidden(seed: u8, admitted: &[u8], relays: &[&Multiaddr]) -> Host {
         peers: vec![],
         members: members(admitted),
         mdns: false,
+        lane_of: by_length,
         relaying,
     };
     let (handle, events) = spawn(config).await.unwrap();
@@ -553,13 +625,14 @@ async fn two_homes_that_nobody_can_dial_find_each_other_and_outlive_one_of_two_r
     assert!(way_to(&a, 4).unwrap().contains("/p2p-circuit"), "{:?}", way_to(&a, 4));
     assert_eq!(second.handle.relays().serving.unwrap().homes, 2);
 
-    // Whichever relay they met through goes; the other takes its place.
+    // Whichever relay they met through goes; the other takes its place, if it had not one beside it.
     let through_first = way_to(&a, 4).unwrap().starts_with(&at_first.to_string());
-    let (gone, left) = if through_first { (&first, &second) } else { (&second, &first) };
+    let (gone, left, way) =
+        if through_first { (&first, &second, &at_second) } else { (&second, &first, &at_first) };
     gone.handle.shutdown().await;
-    a.down(4).await;
-    a.up(4).await;
-    eventually("a message arrives", || a.handle.try_send(key(4), vec![8])).await;
+    let through = |host: &Host, seed| way_to(host, seed).is_some_and(|it| it.starts_with(&way.to_string()));
+    eventually("the other relay is the way", || through(&a, 4) && through(&b, 3)).await;
+    assert!(a.handle.try_send(key(4), vec![8]));
     assert_eq!(b.message().await, (key(3), vec![8]));
     assert!(left.handle.relays().serving.unwrap().circuits > 0);
     eventually("the lost relay is known to be lost", || {

@@ -295,7 +295,9 @@ impl World {
     pub(crate) fn check_said(&mut self, number: usize, message: &Message) {
         let (place, block) = match message {
             Message::Vote(vote) => ((vote.voter, Some(vote.kind), vote.height, vote.round), vote.block),
-            Message::Proposal(said, _) => ((said.proposer, None, said.height, said.round), Some(said.block)),
+            Message::Proposal(said, _) | Message::Outline(said, _) => {
+                ((said.proposer, None, said.height, said.round), Some(said.block))
+            }
             _ => return,
         };
         let node = &self.nodes[number];

@@ -133,14 +133,14 @@ impl Disk {
         true
     }
 
-    /// Flips a bit of the log ahead of its last frame; false if it has only one. What is broken at its very end reads as torn
-    /// off, which is another fault: a disk that lost what it said it had.
+    /// Flips a bit of the log ahead of its last two frames, of which one may be torn off; false if it has no more. What is broken
+    /// at its very end reads as torn off, which is another fault: a disk that lost what it said it had.
     pub(crate) fn flip_log(&mut self, pick: usize, bit: usize) -> bool {
-        let last = frames(&self.log).last().copied().unwrap_or_default();
-        if last == 0 {
+        let end = frames(&self.log).iter().rev().nth(1).copied().unwrap_or_default();
+        if end == 0 {
             return false;
         }
-        self.log[pick % last] ^= 1 << (bit % 8);
+        self.log[pick % end] ^= 1 << (bit % 8);
         true
     }
 

@@ -26,7 +26,9 @@ impl World {
         }
         match (self.nodes[number].face?, message) {
             (Face::DoubleVoter, Message::Vote(vote)) => self.vote_twice(number, vote),
-            (Face::TwoFacedProposer, Message::Proposal(proposal, _)) => self.propose_twice(number, proposal),
+            (Face::TwoFacedProposer, Message::Proposal(proposal, _) | Message::Outline(proposal, _)) => {
+                self.propose_twice(number, proposal)
+            }
             (Face::TwoFacedProposer, Message::Vote(vote)) => {
                 let place = (number, vote.height, vote.round);
                 let other = *self.lies.others.get(&place)?;
@@ -40,6 +42,15 @@ impl World {
                 }
                 self.report.forgeries += 1;
                 Some(vec![Message::Proposal(proposal.clone(), body).to_bytes()])
+            }
+            (Face::Forger, Message::Outline(proposal, outline)) => {
+                let mut outline = outline.clone();
+                match outline.entries.first_mut() {
+                    Some(entry) => entry.0.0[0] ^= 1,
+                    None => outline.last_commit = None,
+                }
+                self.report.forgeries += 1;
+                Some(vec![Message::Outline(proposal.clone(), outline).to_bytes()])
             }
             _ => None,
         }

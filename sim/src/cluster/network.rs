@@ -29,7 +29,7 @@ impl World {
         };
         self.check_said(number, &message);
         self.watch_for_lock(&message);
-        let is_statement = matches!(message, Message::Vote(_) | Message::Proposal(..));
+        let is_statement = matches!(message, Message::Vote(_) | Message::Proposal(..) | Message::Outline(..));
         if self.nodes[number].face == Some(Face::Silent) && is_statement {
             return;
         }

@@ -165,7 +165,10 @@ impl World {
         node.clock.saw_block(node.ledger.head_time(), false, self.now);
         let config = ReplicaConfig {
             home: node.home.clone(),
-            term_keys: node.term_keys.values().cloned().collect(),
+            // The key of its identity comes first, as the program hands it over at every start.
+            term_keys: std::iter::once(street::key(Purpose::Term, number))
+                .chain(node.term_keys.range(1..).map(|(_, key)| key.clone()))
+                .collect(),
             last_certificate: loaded.last_certificate,
             timeouts: TIMEOUTS,
             min_block_interval_ms: 200,
@@ -247,11 +250,8 @@ impl World {
                 }
             }
             Effect::ToDelegates(bytes) => self.send_to_delegates(number, &bytes),
-            Effect::GossipEntry(bytes) => {
-                self.gossip(number, &|from| Input::Entry {
-                    bytes: bytes.clone(),
-                    origin: Origin::Peer(from),
-                });
+            Effect::GossipEntries(bytes) => {
+                self.gossip(number, &|from| Input::Entries { from, bytes: bytes.clone() });
             }
             Effect::GossipFinal(bytes) => {
                 self.gossip(number, &|from| Input::Final { from, bytes: bytes.clone() });
@@ -271,6 +271,11 @@ impl World {
             Effect::Commit(commit) => self.commit(number, &commit),
             Effect::Refused { entry, reason, origin: Origin::Own } => self.refused(number, &entry, &reason),
             Effect::Refused { .. } | Effect::Note { .. } => {}
+            // Whoever is blamed must be dishonest.
+            Effect::Blame { peer, what } => {
+                let honest = self.number_of(&peer).is_none_or(|peer| self.nodes[peer].face.is_none());
+                self.check(!honest, || format!("node {number} blames {peer}: {what:?}"));
+            }
             Effect::Evidence(evidence) => self.take_evidence(number, &evidence),
             // Who signs twice may find its own lie in its log; it has itself to blame.
             Effect::Halt { .. } if self.nodes[number].face.is_some() => {}
@@ -401,7 +406,7 @@ fn summary(effect: &Effect) -> String {
         Effect::SendTo { to, bytes } => format!("send {to} {}", told(bytes)),
         Effect::ToDelegates(bytes) => format!("delegates {}", told(bytes)),
         Effect::GossipFinal(bytes) => format!("final {}", Hash32::of(&[bytes])),
-        Effect::GossipEntry(bytes) => format!("entry {}", Hash32::of(&[bytes])),
+        Effect::GossipEntries(bytes) => format!("entries {}", Hash32::of(&[bytes])),
         other => format!("{other:?}"),
     }
 }

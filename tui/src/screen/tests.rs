@@ -46,6 +46,7 @@ fn status(home: &str) -> Status {
         power: Some(Power { w: 420, age_ms: 1_200 }),
         meter: MeterStatus { state: MeterCondition::Good, detail: String::new() },
         peers: 11,
+        notices: Vec::new(),
         version: "0.1.0".into(),
     }
 }

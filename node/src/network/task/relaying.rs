@@ -21,6 +21,11 @@ impl Link {
         newest(false).or_else(|| newest(true)).map(|it| &it.address)
     }
 
+    /// True if every way there leads through a relay.
+    pub(super) fn is_relayed(&self) -> bool {
+        self.confirmed && self.connections.iter().all(|it| it.relayed)
+    }
+
     /// Relayed connections that a direct one has made needless.
     fn needless(&self, now: Instant) -> Vec<ConnectionId> {
         let stands = |since: Instant| now.duration_since(since) > RELAYED_GRACE;
@@ -35,7 +40,9 @@ impl Task {
     /// Asks the relays that are connected to take connections for this home, as far as they do not yet.
     pub(super) fn reserve_due(&mut self, now: Instant) {
         let links = &self.links;
-        let due = self.relays.due(now, |key| links.get(key).is_some_and(|link| link.confirmed));
+        let directly =
+            |key: &PublicKey| links.get(key).is_some_and(|link| link.confirmed && !link.is_relayed());
+        let due = self.relays.due(now, directly);
         for (place, address) in due {
             let listener = self.swarm.listen_on(address.clone());
             if let Err(error) = &listener {
@@ -49,8 +56,12 @@ impl Task {
     /// True if `listener` stood for a reservation.
     pub(super) fn on_reservation_lost(&mut self, listener: ListenerId) -> bool {
         let relay = self.relays.closed(listener, Instant::now());
-        if let Some(key) = relay {
-            tracing::warn!(relay = %key, "relay takes no connections for this home, asked again soon");
+        if let Some((key, granted)) = relay {
+            if granted {
+                tracing::warn!(relay = %key, "relay takes connections for this home no longer, asked again soon");
+            } else {
+                tracing::debug!(relay = %key, "relay does not take connections for this home, asked again soon");
+            }
             self.shared.set_relays(self.relays.report());
         }
         relay.is_some()

@@ -17,7 +17,7 @@ use crate::network::limits::{
     DIRECT_WINDOW, GOSSIP_BYTES_MAX, REQUESTS_IN_MAX, REQUESTS_OUT_MAX, RESPONSE_BYTES_MAX, RateLimit,
 };
 use crate::network::peer_id::key_of;
-use crate::network::{NetworkEvent, Reply, RequestError, Topic};
+use crate::network::{Lane, NetworkEvent, Offence, Reply, RequestError, Topic, Unjudged};
 
 /// First byte of a sync request: a question for the application.
 const ASK: u8 = 0;
@@ -28,13 +28,21 @@ const TELL: u8 = 2;
 
 impl Task {
     /// Counts what a peer sent against its rate; false if it is over it.
-    pub(super) fn admit(&mut self, from: PublicKey, bytes: usize) -> bool {
+    pub(super) fn admit(&mut self, from: PublicKey, lane: Lane, bytes: usize) -> bool {
         let now = Instant::now();
-        let within = self.rates.entry(from).or_insert_with(|| RateLimit::new(now)).admit(now, bytes);
+        let within = self.rates.entry(from).or_insert_with(|| RateLimit::new(now)).admit(now, lane, bytes);
         if !within {
             self.shared.count(|it| &it.rate_dropped);
+            self.charge(from, Offence::Excess);
         }
         within
+    }
+
+    /// Passes a gossiped message on, or not.
+    pub(super) fn judge(&mut self, message: &Unjudged, good: bool) {
+        let verdict = if good { MessageAcceptance::Accept } else { MessageAcceptance::Reject };
+        let Unjudged { id, relay } = message;
+        self.swarm.behaviour_mut().gossip.report_message_validation_result(id, relay, verdict);
     }
 
     pub(super) fn receive(&mut self, event: NetworkEvent) {
@@ -67,16 +75,26 @@ impl Task {
         let fits = !message.data.is_empty() && message.data.len() <= GOSSIP_BYTES_MAX;
         if !fits {
             self.shared.count(|it| &it.malformed);
+            self.charge(from, Offence::Malformed);
         }
-        let accepted = fits && self.admit(from, message.data.len());
-        let verdict = match (fits, accepted) {
-            (false, _) => MessageAcceptance::Reject,
-            (true, false) => MessageAcceptance::Ignore,
-            (true, true) => MessageAcceptance::Accept,
+        let lane = match topic {
+            Topic::Entries => Lane::Entries,
+            Topic::Finals => Lane::Blocks,
         };
-        self.swarm.behaviour_mut().gossip.report_message_validation_result(id, &relay, verdict);
+        let accepted = fits && self.admit(from, lane, message.data.len());
+        let verdict = match (fits, accepted, topic) {
+            (false, _, _) => Some(MessageAcceptance::Reject),
+            (true, false, _) => Some(MessageAcceptance::Ignore),
+            (true, true, Topic::Finals) => Some(MessageAcceptance::Accept),
+            // Whoever judges the entries says it later.
+            (true, true, Topic::Entries) => None,
+        };
+        let unjudged = verdict.is_none().then(|| Unjudged { id: id.clone(), relay });
+        if let Some(verdict) = verdict {
+            self.swarm.behaviour_mut().gossip.report_message_validation_result(id, &relay, verdict);
+        }
         if accepted {
-            self.receive(NetworkEvent::Gossip { topic, from, bytes: message.data });
+            self.receive(NetworkEvent::Gossip { topic, from, bytes: message.data, unjudged });
         }
     }
 
@@ -116,11 +134,17 @@ impl Task {
         let Some(messages) = split(frame) else {
             self.shared.count(|it| &it.malformed);
             tracing::warn!(peer_id = %peer, "malformed frame, disconnected");
+            self.charge(from, Offence::Malformed);
             let _ = self.swarm.disconnect_peer_id(peer);
             return;
         };
         for message in messages {
-            if self.admit(from, message.len()) {
+            let Some(lane) = (self.lane_of)(message) else {
+                self.shared.count(|it| &it.malformed);
+                self.charge(from, Offence::Unreadable);
+                continue;
+            };
+            if self.admit(from, lane, message.len()) {
                 self.receive(NetworkEvent::Message { from, bytes: message.to_vec() });
             }
         }
@@ -221,7 +245,7 @@ impl Task {
         channel: ResponseChannel<Vec<u8>>,
     ) {
         let Some(from) = key_of(&peer).filter(|from| self.confirm(*from)) else { return };
-        if !self.admit(from, question.len()) {
+        if !self.admit(from, Lane::Questions, question.len()) {
             return;
         }
         match question.first() {
