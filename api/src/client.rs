@@ -189,6 +189,41 @@ impl Client {
         self.get("/api/v1/ledger/delegates").await
     }
 
+    /// The last final block.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn ledger_head(&self) -> Result<crate::LedgerHead, ClientError> {
+        self.get("/api/v1/ledger/head").await
+    }
+
+    /// One final block by its height.
+    ///
+    /// # Errors
+    /// [`ClientError`]; refused as not found where the node holds none.
+    pub async fn ledger_block(&self, height: u64) -> Result<crate::LedgerBlock, ClientError> {
+        self.get(&format!("/api/v1/ledger/block?height={height}")).await
+    }
+
+    /// Blocks between two market times that came late or lack signatures.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn missed(&self, from: Time, until: Time) -> Result<crate::Missed, ClientError> {
+        self.get(&format!("/api/v1/ledger/missed?from={from}&until={until}")).await
+    }
+
+    /// Does a step of a recovery of the chain.
+    ///
+    /// # Errors
+    /// [`ClientError`]; refused with the reason.
+    pub async fn recover(
+        &self,
+        request: &crate::RecoveryRequest,
+    ) -> Result<crate::RecoveryAnswer, ClientError> {
+        self.post("/api/v1/ledger/recovery", request).await
+    }
+
     /// The peers of the node.
     ///
     /// # Errors

@@ -117,6 +117,32 @@ pub const ENDPOINTS: &[Endpoint] = &[
         "Who decides blocks, by keys, and this home's own part in it.",
         reference::<crate::Delegates>,
     ),
+    get("/api/v1/ledger/head", "The last final block.", reference::<crate::LedgerHead>),
+    Endpoint {
+        query: &[("height", Type::Integer, "which block")],
+        ..get(
+            "/api/v1/ledger/block",
+            "One final block: its header, who signed it, kinds and ids of its entries.",
+            reference::<crate::LedgerBlock>,
+        )
+    },
+    Endpoint {
+        query: &[
+            ("from", Type::String, "from this market time on, RFC 3339; a day before until if absent"),
+            ("until", Type::String, "until this market time; now if absent"),
+        ],
+        ..get(
+            "/api/v1/ledger/missed",
+            "Blocks that came late or took more than one round, and who did not sign.",
+            reference::<crate::Missed>,
+        )
+    },
+    post_json(
+        "/api/v1/ledger/recovery",
+        "A step of a recovery of the chain, after 24 hours without a block.",
+        json_body::<crate::RecoveryRequest>,
+        reference::<crate::RecoveryAnswer>,
+    ),
     get("/api/v1/peers", "The connected peers.", reference::<Peers>),
     get(
         "/api/v1/household",

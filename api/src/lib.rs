@@ -23,6 +23,7 @@ mod delegates;
 mod endpoint;
 mod event;
 mod household;
+mod ledger;
 mod market;
 mod member;
 mod meters;
@@ -39,6 +40,10 @@ pub use endpoint::{ENDPOINTS, Endpoint, openapi};
 pub use event::{Event, NumberedEvent};
 pub use household::{
     CommandRow, ForecastFigures, Household, HouseholdDevices, HouseholdTrading, PlanStep, PlannedOrder,
+};
+pub use ledger::{
+    EntryName, LedgerBlock, LedgerHead, Missed, MissedBlock, MissedSeat, NodeNote, RecoveryAnswer,
+    RecoveryRequest, RecoveryStep,
 };
 pub use market::{
     AGENT_PREFIX, BreachRow, CancelRequest, CommunityBook, Depth, Edge, EdgeEnvelope, EntryContent,

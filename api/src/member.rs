@@ -12,6 +12,8 @@ pub struct Member {
     pub home: String,
     /// The chain, 64 hexadecimal digits.
     pub chain: String,
+    /// How often the chain was recovered: part of what is signed.
+    pub recovery: u32,
     /// The home's registered meter.
     pub meter: RegisteredMeter,
     /// The meter at the transformer; absent where the community has none.

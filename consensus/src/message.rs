@@ -25,6 +25,9 @@ pub const SYNC_BLOCKS_MAX: usize = 64;
 /// The most statements in one [`Message::RecoverResponse`].
 pub const STATEMENTS_MAX: usize = 512;
 
+/// Kind byte of [`Message::Recovered`].
+const KIND_RECOVERED: u8 = 32;
+
 /// Prevotes of more than two thirds for one block in one round.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Polka {
@@ -117,6 +120,13 @@ pub enum Message {
         /// Its height.
         height: u64,
     },
+    /// How often the sender's chain was recovered, where it was; goes with [`Message::Status`].
+    Recovered {
+        /// The recovery's number, above zero.
+        number: u32,
+        /// The highest final block the sender holds.
+        height: u64,
+    },
     /// Asks for messages that bear the sender's own key, after a stop that was not clean.
     RecoverRequest {
         /// At or above this height.
@@ -161,6 +171,10 @@ impl Message {
             }
             Self::SyncResponse(blocks) => encode_blocks(blocks, &mut out),
             Self::Status { height } => height.encode(&mut out),
+            Self::Recovered { number, height } => {
+                number.encode(&mut out);
+                height.encode(&mut out);
+            }
             Self::RecoverRequest { height, key } => {
                 height.encode(&mut out);
                 key.encode(&mut out);
@@ -208,6 +222,7 @@ impl Message {
             Self::SyncRequest { .. } => 5,
             Self::SyncResponse(_) => 6,
             Self::Status { .. } => 7,
+            Self::Recovered { .. } => KIND_RECOVERED,
             Self::RecoverRequest { .. } => 8,
             Self::RecoverResponse { .. } => 9,
             Self::Entries(_) => 10,
@@ -233,6 +248,7 @@ const fn limit_of(kind: u8) -> Option<(&'static str, usize)> {
         5 => ("sync request", 12),
         6 => ("sync response", MESSAGE_BYTES_MAX),
         7 => ("status", 8),
+        KIND_RECOVERED => ("recovery", 12),
         8 => ("recover request", 41),
         9 => ("recover response", STATEMENTS_MAX * 160),
         10 => ("entries", GOSSIP_BYTES_MAX - 2),
@@ -292,6 +308,7 @@ fn decode_body(kind: u8, r: &mut Reader<'_>) -> Result<Message, CodecError> {
         5 => Message::SyncRequest { from_height: Decode::decode(r)?, max_bytes: Decode::decode(r)? },
         6 => Message::SyncResponse(decode_blocks(r)?),
         7 => Message::Status { height: Decode::decode(r)? },
+        KIND_RECOVERED => Message::Recovered { number: Decode::decode(r)?, height: Decode::decode(r)? },
         8 => Message::RecoverRequest { height: Decode::decode(r)?, key: Decode::decode(r)? },
         9 => Message::RecoverResponse {
             height: Decode::decode(r)?,
@@ -552,6 +569,7 @@ mod tests {
             Message::SyncRequest { from_height: 3, max_bytes: 9 },
             Message::SyncResponse(vec![(vec![9; 40], certificate.clone()), (vec![], certificate.clone())]),
             Message::Status { height: 12 },
+            Message::Recovered { number: 1, height: 12 },
             Message::RecoverRequest { height: 12, key: vote.voter },
             Message::RecoverResponse {
                 height: 13,

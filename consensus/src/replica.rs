@@ -13,6 +13,7 @@ mod catching_up;
 mod deciding;
 mod entries;
 mod proposals;
+mod recovered;
 mod recovery;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -148,6 +149,8 @@ pub enum Input {
         /// The message.
         bytes: Vec<u8>,
     },
+    /// A recovery block that people agreed on and one of them hands in (`Block::to_bytes`).
+    Recover(Vec<u8>),
     /// A timer set by [`Effect::SetTimer`] ran out.
     Timer(Timer),
     /// A peer can be reached.
@@ -310,6 +313,10 @@ pub struct Replica {
     /// Why the last block is final, with every precommit for it that has arrived.
     last_commit: Option<Certificate>,
     standing: Standing,
+    /// This home attested a recovery of this number: it signs nothing of a lower one.
+    promised: u32,
+    /// Members that follow a later recovery of this chain, which does not follow from this node's head.
+    elsewhere: BTreeSet<HomeId>,
     /// What the log held at the start, until the first height is started from it.
     logged: Option<Records>,
     /// No vote below this height: the log shows that votes were cast at it.
@@ -378,6 +385,8 @@ impl Replica {
             new_keys: BTreeSet::new(),
             last_commit,
             standing,
+            promised: 0,
+            elsewhere: BTreeSet::new(),
             logged: Some(logged),
             vote_floor,
             clock_trusted: true,
@@ -422,6 +431,7 @@ impl Replica {
             Input::Entry { bytes, origin } => self.on_entry(&bytes, origin),
             Input::Entries { from, bytes } => self.on_gossiped_entries(&from, &bytes),
             Input::Verified { from, entries, directly } => self.on_verified(&from, &entries, directly),
+            Input::Recover(bytes) => self.on_recover(&bytes),
             Input::Timer(timer) => self.on_timer(timer),
             Input::PeerUp(home) => self.on_peer_up(home),
             Input::PeerDown(home) => self.on_peer_down(&home),
@@ -485,6 +495,7 @@ impl Replica {
     #[must_use]
     pub fn is_voting(&self) -> bool {
         matches!(self.standing, Standing::Ready)
+            && !self.is_bound()
             && self.clock_trusted
             && self.is_seated()
             && self.next_height() >= self.vote_floor
@@ -549,7 +560,7 @@ impl Replica {
     }
 
     fn on_peer_up(&mut self, home: HomeId) {
-        self.send(&home, &Message::Status { height: self.ledger.height() });
+        self.send_status(&home);
         if self.is_delegate(&home) {
             self.send_own_entries(&home);
             self.ask_one_for_own_statements(&home);
@@ -603,6 +614,7 @@ impl Replica {
             }
             Message::SyncResponse(blocks) => self.on_sync_response(&from, &blocks),
             Message::Status { height } => self.on_status(&from, height),
+            Message::Recovered { number, height } => self.on_recovered(&from, number, height),
             Message::RecoverRequest { height, key } => self.on_recover_request(&from, height, &key),
             Message::RecoverResponse { height, statements } => {
                 self.on_recover_response(from, height, statements);

@@ -99,6 +99,7 @@ fn genesis(homes: u16) -> Genesis {
             operator: public(5, 1),
             treasurer: public(5, 2),
             auditor: public(5, 3),
+            trustee: None,
             metering_operator: None,
         },
         root_meter: None,

@@ -7,6 +7,7 @@ use energy::{HomeId, Timestamp};
 use crate::codec::{CodecError, Decode, Encode, Reader, decode_list, encode_list, record};
 use crate::crypto::{Hash32, PublicKey, Signature};
 use crate::entry::{Chain, ENTRY_BYTES_MAX, SignatureError, SignedEntry, VerifiedEntry};
+use crate::recovery::Recovery;
 
 /// The most entries in a block.
 pub const BLOCK_ENTRIES_MAX: usize = 8192;
@@ -94,6 +95,9 @@ pub struct UnverifiedBlock {
     /// Why the block before it is final: who signed it counts. `None` in the first block of a chain, and on chains that one
     /// process carries on alone.
     pub last_commit: Option<Certificate>,
+    /// Present in a recovery block only, which the members decide and not the delegates: it has no entries, and no certificate
+    /// but an empty one.
+    pub recovery: Option<Recovery>,
     /// Its entries, in the proposer's order.
     pub entries: Vec<SignedEntry>,
 }
@@ -114,7 +118,8 @@ impl UnverifiedBlock {
             None => entry.verify(chain).map_err(|error| (position, error)),
         };
         let entries = self.entries.into_iter().enumerate().map(check).collect::<Result<_, _>>()?;
-        Ok(Block { header: self.header, last_commit: self.last_commit, entries })
+        let Self { header, last_commit, recovery, .. } = self;
+        Ok(Block { header, last_commit, recovery, entries })
     }
 }
 
@@ -122,13 +127,14 @@ impl Decode for UnverifiedBlock {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
         let header = Header::decode(reader)?;
         let last_commit = Decode::decode(reader)?;
+        let recovery = Decode::decode(reader)?;
         let count = reader.count("block entries", BLOCK_ENTRIES_MAX)?;
         let mut entries = Vec::new();
         for _ in 0..count {
             let length = reader.count("entry", ENTRY_BYTES_MAX)?;
             entries.push(SignedEntry::from_bytes(reader.take(length, "entry")?)?);
         }
-        Ok(Self { header, last_commit, entries })
+        Ok(Self { header, last_commit, recovery, entries })
     }
 
     fn from_bytes(bytes: &[u8]) -> Result<Self, CodecError> {
@@ -149,6 +155,8 @@ pub struct Block {
     pub header: Header,
     /// As [`UnverifiedBlock::last_commit`].
     pub last_commit: Option<Certificate>,
+    /// As [`UnverifiedBlock::recovery`].
+    pub recovery: Option<Recovery>,
     /// Its entries, in the proposer's order.
     pub entries: Vec<VerifiedEntry>,
 }
@@ -165,6 +173,7 @@ impl Encode for Block {
     fn encode(&self, out: &mut Vec<u8>) {
         self.header.encode(out);
         self.last_commit.encode(out);
+        self.recovery.encode(out);
         u32::try_from(self.entries.len()).unwrap_or(u32::MAX).encode(out);
         for entry in &self.entries {
             u32::try_from(entry.bytes().len()).unwrap_or(u32::MAX).encode(out);
@@ -316,6 +325,12 @@ pub struct Certificate {
 }
 
 impl Certificate {
+    /// What stands in a certificate's place for a recovery block, which carries the proof itself.
+    #[must_use]
+    pub const fn of_recovery(height: u64, block: BlockId) -> Self {
+        Self { height, round: 0, block, signatures: Vec::new() }
+    }
+
     /// Its hash, as the next header names it; [`Hash32::ZERO`] stands for none.
     #[must_use]
     pub fn hash(&self) -> Hash32 {

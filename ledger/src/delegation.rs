@@ -34,6 +34,8 @@ const SHARE_WH: u64 = 50_000;
 const SHARES_BY_METERING_MAX: u32 = 4;
 /// How often a candidate may change its keys for one term.
 pub(crate) const CANDIDACIES_MAX: u8 = 8;
+/// Who held a seat in one of so many epochs before still countersigns as a delegate.
+const SEATED_EPOCHS: u32 = 2;
 /// Parts of an epoch in which signatures are counted.
 const SLOTS: u64 = 24;
 const DAY_MS: u64 = 86_400_000;
@@ -188,6 +190,8 @@ pub(crate) struct Delegation {
     pub epoch: Epoch,
     /// Where the two epochs before began, as [`Epoch::after`], the older first.
     pub earlier: (u64, u64),
+    /// Height of the last block that was a recovery; 0 where none was.
+    pub recovered: u64,
     /// How many delegates could fail when the epoch began, and how many seats changed hands since.
     pub faults: u32,
     pub changed: u32,
@@ -213,6 +217,8 @@ pub(crate) struct Delegation {
     pub barred: Table<Hash32, Timestamp>,
     /// Keys that were registered for a term: they are used for nothing else, and for no other term.
     pub term_keys: Table<PublicKey, TermKey>,
+    /// The last epoch in which a home held a seat, of the present one and the two before.
+    pub seated: Table<HomeId, u32>,
     /// Of the homes that hold a seat.
     pub signing: Table<HomeId, Signing>,
     pub read_days: Table<HomeId, ReadDays>,
@@ -228,6 +234,7 @@ impl Delegation {
             height: 0,
             epoch: Epoch { number: 0, after: 0, start },
             earlier: (0, 0),
+            recovered: 0,
             faults: founders.faults(),
             changed: 0,
             last: founders.clone(),
@@ -242,6 +249,7 @@ impl Delegation {
             opted_out: Default::default(),
             barred: Default::default(),
             term_keys: Default::default(),
+            seated: Default::default(),
             signing: Default::default(),
             read_days: Default::default(),
             energy: Default::default(),
@@ -249,6 +257,7 @@ impl Delegation {
         for delegate in founders.as_slice() {
             section.remember_key(delegate.key, &delegate.home, start, true);
         }
+        section.note_seated();
         section
     }
 
@@ -348,6 +357,51 @@ impl Delegation {
         }
     }
 
+    /// Seats others at once, with the keys they offered: the block that this is of is nobody's decision but the members', so
+    /// no set before it has anything to say any more. What was signed before it is no evidence after it.
+    pub fn recover(&mut self, set: DelegateSet, keys: Vec<(HomeId, TermKeys)>, time: Timestamp) {
+        let (term, set) = (set.term(), Arc::new(set));
+        self.height = self.height.saturating_add(1);
+        self.recovered = self.height;
+        self.epoch = Epoch { number: term, after: self.height, start: time };
+        self.earlier = (self.height, self.height);
+        (self.faults, self.changed) = (set.faults(), 0);
+        self.last = set.clone();
+        self.delegates = set.clone();
+        self.next = set.clone();
+        self.coming = set;
+        self.standbys.clear();
+        self.signing = Table::default();
+        self.candidacies = Table::default();
+        for (home, keys) in keys {
+            self.remember_key(keys.consensus, &home, time, true);
+            self.remember_key(keys.cosigner, &home, time, false);
+            self.candidacies.insert((term, home), Candidacy { keys, changes: 0 });
+        }
+        self.note_seated();
+    }
+
+    /// Writes down who holds a seat in this epoch, and forgets who has held none for so long that it does not matter.
+    fn note_seated(&mut self) {
+        let epoch = self.epoch.number;
+        let set = self.delegates.clone();
+        for home in set.as_slice().iter().map(|delegate| &delegate.home) {
+            if self.seated.get(home) != Some(&epoch) {
+                self.seated.insert(home.clone(), epoch);
+            }
+        }
+        let old = self.seated.iter().filter(|(_, last)| last.saturating_add(SEATED_EPOCHS) < epoch);
+        let old: Vec<_> = old.map(|(home, _)| home.clone()).collect();
+        for home in old {
+            self.seated.remove(&home);
+        }
+    }
+
+    /// Homes that hold a seat or held one in this epoch or the two before, ascending.
+    pub fn delegates_lately(&self) -> Vec<HomeId> {
+        self.seated.sorted().into_iter().map(|(home, _)| home.clone()).collect()
+    }
+
     /// The block is complete: every set moves up.
     pub fn move_up(&mut self) {
         self.height = self.height.saturating_add(1);
@@ -358,6 +412,7 @@ impl Delegation {
             .flat_map(|set| set.as_slice().iter().map(|delegate| delegate.home.clone()))
             .collect();
         self.signing.extract(|home| !seated.contains(home));
+        self.note_seated();
     }
 
     pub fn digests(&mut self) -> Vec<Hash32> {
@@ -370,6 +425,7 @@ impl Delegation {
             self.opted_out.digest(),
             self.barred.digest(),
             self.term_keys.digest(),
+            self.seated.digest(),
             self.signing.digest(),
             self.read_days.digest(),
             self.energy.digest(),
@@ -380,6 +436,7 @@ impl Delegation {
         self.height.encode(out);
         self.epoch.encode(out);
         self.earlier.encode(out);
+        self.recovered.encode(out);
         self.faults.encode(out);
         self.changed.encode(out);
         self.last.encode(out);
@@ -397,6 +454,7 @@ impl Delegation {
         self.opted_out.encode(out);
         self.barred.encode(out);
         self.term_keys.encode(out);
+        self.seated.encode(out);
         self.signing.encode(out);
         self.read_days.encode(out);
         self.energy.encode(out);
@@ -404,13 +462,14 @@ impl Delegation {
 
     pub fn decode(r: &mut Reader<'_>) -> Result<Self, CodecError> {
         let (height, epoch, earlier) = (Decode::decode(r)?, Decode::decode(r)?, Decode::decode(r)?);
-        let (faults, changed) = (Decode::decode(r)?, Decode::decode(r)?);
+        let (recovered, faults, changed) = (Decode::decode(r)?, Decode::decode(r)?, Decode::decode(r)?);
         let (last, delegates) = (Arc::new(Decode::decode(r)?), Arc::new(Decode::decode(r)?));
         let next = Arc::new(DelegateSet::decode(r)?);
         Ok(Self {
             height,
             epoch,
             earlier,
+            recovered,
             faults,
             changed,
             last,
@@ -425,6 +484,7 @@ impl Delegation {
             opted_out: Decode::decode(r)?,
             barred: Decode::decode(r)?,
             term_keys: Decode::decode(r)?,
+            seated: Decode::decode(r)?,
             signing: Decode::decode(r)?,
             read_days: Decode::decode(r)?,
             energy: Decode::decode(r)?,

@@ -296,7 +296,8 @@ pub enum Body {
         /// One point an interval.
         points: Vec<TariffPoint>,
     },
-    /// A new member. Signed by the operator and by more than half of the delegates.
+    /// A new member. Signed by the operator, and by more than half as many delegates of this epoch or the two before as there
+    /// are seats, with their member keys.
     Admission(Admission),
     /// Another meter, or the same one after a reset, from the next reading. Signed by the member and the operator; for the
     /// root meter by the operator and the auditor.

@@ -8,6 +8,7 @@ use crate::codec::CodecError;
 use crate::crypto::{Hash32, PublicKey};
 use crate::entry::Stream;
 use crate::evidence::EvidenceError;
+use crate::recovery::RecoveryError;
 
 /// Why an entry cannot stand on the ledger, now or ever.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -444,6 +445,9 @@ pub enum BlockError {
         /// By our own computation.
         expected: Hash32,
     },
+    /// A recovery that is none.
+    #[error("the recovery does not hold: {0}")]
+    Recovery(#[from] RecoveryError),
     /// Settlement failed: an amount out of range.
     #[error("settlement failed: {0}")]
     Settlement(EntryError),

@@ -81,11 +81,13 @@ pub struct Roles {
     pub treasurer: PublicKey,
     /// Second signature where caps are exceeded.
     pub auditor: PublicKey,
+    /// Keeps records for others, and stands in where operator or auditor cannot sign a recovery.
+    pub trustee: Option<PublicKey>,
     /// Reads and corrects in place of the homes, where law gives it to one.
     pub metering_operator: Option<PublicKey>,
 }
 
-record!(Roles { operator, treasurer, auditor, metering_operator });
+record!(Roles { operator, treasurer, auditor, trustee, metering_operator });
 
 /// A home admitted at the start, with what it has paid in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -416,9 +418,9 @@ impl Genesis {
 
     /// The keys of everybody who is not a home.
     fn role_keys(&self) -> impl Iterator<Item = PublicKey> {
-        let Roles { operator, treasurer, auditor, metering_operator } = self.roles;
+        let Roles { operator, treasurer, auditor, trustee, metering_operator } = self.roles;
         let root_meter = self.root_meter.as_ref().map(|meter| meter.key);
-        [operator, treasurer, auditor].into_iter().chain(metering_operator).chain(root_meter)
+        [operator, treasurer, auditor].into_iter().chain(trustee).chain(metering_operator).chain(root_meter)
     }
 
     /// A second signature means nothing if it is made with the first one's key.
@@ -428,7 +430,7 @@ impl Genesis {
             Ok(())
         } else {
             Err(GenesisError::Term {
-                what: "operator, treasurer, auditor, metering operator and root meter need different keys",
+                what: "operator, treasurer, auditor, trustee, metering operator and root meter need different keys",
             })
         }
     }

@@ -19,6 +19,7 @@ use crate::fees::fee_max;
 use crate::genesis::{Genesis, GenesisError, RootMeter};
 use crate::meter::MeterRegistration;
 use crate::outcome::{Leaf, LeafSource, Outcome, PostingRecord, ReadingRecord};
+use crate::recovery::{RECOVERY_AFTER_MS, Recovery, RecoveryError, SeatOffer};
 use crate::room::Filled;
 use crate::state::{Member, OpenOrder, OpenOrders, RootState, Rules, State};
 use crate::tree::Frontier;
@@ -192,6 +193,18 @@ impl Ledger {
         self.head
     }
 
+    /// True if the last block was a recovery: no delegates decided it, so the next one carries no certificate of it.
+    #[must_use]
+    pub const fn is_recovered(&self) -> bool {
+        self.height > 0 && self.state.delegation.recovered == self.height
+    }
+
+    /// The interval in which the last block is.
+    #[must_use]
+    pub fn head_interval(&self) -> Interval {
+        Interval::containing(self.state.time, self.state.mtu())
+    }
+
     /// Market time of the last block.
     #[must_use]
     pub const fn head_time(&self) -> Timestamp {
@@ -258,6 +271,14 @@ impl Ledger {
     #[must_use]
     pub fn genesis_terms(&self) -> &Genesis {
         &self.state.rules.genesis
+    }
+
+    /// By how much the accounts add up to more than treasurer and auditor last said stands at the bank, if they do: then nothing
+    /// is paid out, and people must look.
+    #[must_use]
+    pub fn bank_shortfall(&self) -> Option<Money> {
+        let bank = self.state.bank?.as_money();
+        money_on_accounts(self).sub(bank).ok().filter(|short| *short > Money::ZERO)
     }
 
     /// What stands on an account.
@@ -516,7 +537,7 @@ impl Ledger {
             }
         }
         let finished = self.finish(step, time, last_commit, &taken)?;
-        let executed = finished.into_executed(self, last_commit.cloned(), taken);
+        let executed = finished.into_executed(last_commit.cloned(), taken);
         Ok(Proposed { executed, refused })
     }
 
@@ -526,20 +547,14 @@ impl Ledger {
     /// [`BlockError`]: the first thing that does not hold.
     pub fn execute(&self, block: &Block) -> Result<Executed, BlockError> {
         let header = &block.header;
-        let fault = |what| Err(BlockError::DoesNotFollow { height: header.height, what });
+        if let Some(recovery) = &block.recovery {
+            return self.execute_recovery(block, recovery);
+        }
         if header.chain != self.chain {
-            return fault("it is of another chain");
+            let (height, what) = (header.height, "it is of another chain");
+            return Err(BlockError::DoesNotFollow { height, what });
         }
-        if header.rule_version != RULE_VERSION {
-            return fault("it is made by rules this program does not know; update it");
-        }
-        if header.height != self.height.saturating_add(1) {
-            return fault("its height is not the next");
-        }
-        if header.parent != self.head {
-            return fault("its parent is another block");
-        }
-        self.follows(header.time)?;
+        self.is_next(header)?;
         let last_commit = block.last_commit.as_ref();
         self.is_certified(last_commit)?;
         Filled::of(last_commit, &block.entries).ok_or(BlockError::TooLarge)?;
@@ -549,7 +564,96 @@ impl Ledger {
         }
         let finished = self.finish(step, header.time, last_commit, &block.entries)?;
         compare(header, &finished.header)?;
-        Ok(finished.into_executed(self, block.last_commit.clone(), block.entries.clone()))
+        Ok(finished.into_executed(block.last_commit.clone(), block.entries.clone()))
+    }
+
+    /// Makes the block of a recovery with this number and time, which seats those who offered; nobody has attested it yet.
+    ///
+    /// # Errors
+    /// [`BlockError`]: it would not follow.
+    pub fn propose_recovery(
+        &self,
+        last_commit: Option<&Certificate>,
+        (number, time): (u32, Timestamp),
+        seats: Vec<SeatOffer>,
+    ) -> Result<Executed, BlockError> {
+        self.is_certified(last_commit)?;
+        let recovery = Recovery { seats, attestations: Vec::new() };
+        let finished =
+            self.finish_recovery(Chain { recovery: number, ..self.chain }, time, last_commit, &recovery)?;
+        let mut executed = finished.into_executed(last_commit.cloned(), Vec::new());
+        executed.block.recovery = Some(recovery);
+        Ok(executed)
+    }
+
+    /// Carries out a recovery block, whoever attested it: what its header commits to is right. [`Ledger::execute`] demands that
+    /// enough people attested it, too.
+    ///
+    /// # Errors
+    /// [`BlockError`]: the first thing that does not hold.
+    pub fn rehearse_recovery(&self, block: &Block) -> Result<Executed, BlockError> {
+        let (header, Some(recovery)) = (&block.header, &block.recovery) else {
+            return Err(RecoveryError::Form { what: "it is no recovery block" }.into());
+        };
+        if header.chain.id != self.chain.id {
+            let (height, what) = (header.height, "it is of another chain");
+            return Err(BlockError::DoesNotFollow { height, what });
+        }
+        self.is_next(header)?;
+        if !block.entries.is_empty() {
+            return Err(RecoveryError::Form { what: "a recovery block holds no entries" }.into());
+        }
+        let last_commit = block.last_commit.as_ref();
+        self.is_certified(last_commit)?;
+        let finished = self.finish_recovery(header.chain, header.time, last_commit, recovery)?;
+        compare(header, &finished.header)?;
+        let mut executed = finished.into_executed(block.last_commit.clone(), Vec::new());
+        executed.block.recovery = block.recovery.clone();
+        Ok(executed)
+    }
+
+    fn execute_recovery(&self, block: &Block, recovery: &Recovery) -> Result<Executed, BlockError> {
+        let executed = self.rehearse_recovery(block)?;
+        self.is_attested(block, recovery)?;
+        Ok(executed)
+    }
+
+    fn finish_recovery(
+        &self,
+        chain: Chain,
+        time: Timestamp,
+        last_commit: Option<&Certificate>,
+        recovery: &Recovery,
+    ) -> Result<Finished, BlockError> {
+        let (found, present) = (chain.recovery, self.chain.recovery);
+        if found <= present {
+            return Err(RecoveryError::Number { found, present }.into());
+        }
+        if time < self.state.time.plus_ms(RECOVERY_AFTER_MS) {
+            return Err(RecoveryError::TooEarly { last: self.state.time, time }.into());
+        }
+        let mut step = Step::new(self.state.clone());
+        step.recover(chain, &recovery.seats, time)?;
+        let next_delegates = step.state.delegation.delegates.hash();
+        let mut finished = self.conclude(step, time, last_commit, &[])?;
+        finished.header.chain = chain;
+        finished.header.next_delegates = next_delegates;
+        Ok(finished)
+    }
+
+    /// That a header names the next height, this head, a later time and rules that are known.
+    fn is_next(&self, header: &Header) -> Result<(), BlockError> {
+        let fault = |what| Err(BlockError::DoesNotFollow { height: header.height, what });
+        if header.rule_version != RULE_VERSION {
+            return fault("it is made by rules this program does not know; update it");
+        }
+        if header.height != self.height.saturating_add(1) {
+            return fault("its height is not the next");
+        }
+        if header.parent != self.head {
+            return fault("its parent is another block");
+        }
+        self.follows(header.time)
     }
 
     fn follows(&self, time: Timestamp) -> Result<(), BlockError> {
@@ -582,6 +686,18 @@ impl Ledger {
         let outcomes_of_entries = step.outcomes.len();
         step.advance(time).map_err(BlockError::Settlement)?;
         step.close(&Closing { chain: &self.chain, parent: self.head, time, last_commit });
+        let finished = self.conclude(step, time, last_commit, entries)?;
+        Ok(Finished { outcomes_of_entries, ..finished })
+    }
+
+    /// Computes every commitment of a block that did all it does.
+    fn conclude(
+        &self,
+        mut step: Step,
+        time: Timestamp,
+        last_commit: Option<&Certificate>,
+        entries: &[VerifiedEntry],
+    ) -> Result<Finished, BlockError> {
         step.check_invariants()?;
         let leaves = leaves_of(entries, &step.outcomes);
         let mut tree = self.tree.clone();
@@ -599,7 +715,7 @@ impl Ledger {
             next_delegates: self.next_delegates().hash(),
             last_commit: last_commit.map_or(Hash32::ZERO, Certificate::hash),
         };
-        Ok(Finished { step, tree, leaves, header, outcomes_of_entries })
+        Ok(Finished { step, tree, leaves, header, outcomes_of_entries: 0 })
     }
 }
 
@@ -612,15 +728,10 @@ struct Finished {
 }
 
 impl Finished {
-    fn into_executed(
-        self,
-        before: &Ledger,
-        last_commit: Option<Certificate>,
-        entries: Vec<VerifiedEntry>,
-    ) -> Executed {
+    fn into_executed(self, last_commit: Option<Certificate>, entries: Vec<VerifiedEntry>) -> Executed {
         let Self { step, tree, leaves, header, outcomes_of_entries } = self;
         let ledger = Ledger {
-            chain: before.chain,
+            chain: header.chain,
             height: header.height,
             head: header.id(),
             tree,
@@ -628,7 +739,7 @@ impl Finished {
             state: step.state,
         };
         Executed {
-            block: Block { header, last_commit, entries },
+            block: Block { header, last_commit, recovery: None, entries },
             ledger,
             leaves,
             outcomes: step.outcomes,

@@ -14,6 +14,10 @@ pub enum ElectionResult {
     Turnout = 1,
     /// Nobody who may be a delegate stood: the delegates stay.
     Candidates = 2,
+    /// Fewer than four candidates for a set of four or more: the delegates stay.
+    Few = 4,
+    /// None was held: a recovery seated others, after too many delegates were lost.
+    Recovered = 3,
 }
 
 impl ElectionResult {
@@ -24,6 +28,8 @@ impl ElectionResult {
             Self::Elected => "elected",
             Self::Turnout => "turnout below half",
             Self::Candidates => "no candidates",
+            Self::Few => "too few candidates",
+            Self::Recovered => "recovered",
         }
     }
 }
@@ -40,6 +46,8 @@ impl Decode for ElectionResult {
             0 => Ok(Self::Elected),
             1 => Ok(Self::Turnout),
             2 => Ok(Self::Candidates),
+            3 => Ok(Self::Recovered),
+            4 => Ok(Self::Few),
             _ => Err(CodecError::Invalid { what: "election result" }),
         }
     }

@@ -48,7 +48,7 @@ impl State {
     }
 
     /// Until when nothing settles if the next block is of `time`.
-    fn grace_from(&self, time: Timestamp) -> Timestamp {
+    pub fn grace_from(&self, time: Timestamp) -> Timestamp {
         let speed = self.rules.genesis.clock.map_or(1, |clock| clock.speed);
         let outage_ms = OUTAGE_WALL_MS.saturating_mul(u64::from(speed)).max(OUTAGE_MS);
         if time.ms_since(self.time) > outage_ms { time.plus_ms(GRACE_MS) } else { self.grace_until }

@@ -38,6 +38,26 @@ impl SignedEntry {
         self
     }
 
+    /// Joins the signatures of two copies of one entry, which several signed side by side; `None` if they are of two entries.
+    #[must_use]
+    pub fn joined(mut self, other: Self) -> Option<Self> {
+        if self.entry != other.entry {
+            return None;
+        }
+        for (key, signature) in other.signatures {
+            if !self.signatures.iter().any(|(held, _)| *held == key) {
+                self.signatures.push((key, signature));
+            }
+        }
+        self.signatures.sort_unstable_by_key(|(key, _)| (*key != self.entry.signer, *key));
+        Some(self)
+    }
+
+    /// Who signed, unchecked.
+    pub fn signers(&self) -> impl Iterator<Item = &PublicKey> {
+        self.signatures.iter().map(|(key, _)| key)
+    }
+
     /// Checks every signature.
     ///
     /// # Errors

@@ -26,7 +26,7 @@ pub(crate) const MEMORY_DAYS: u64 = 60;
 pub const OPEN_ORDERS_MAX: usize = 4;
 
 /// What never changes after genesis; not part of the state's bytes, but named by the chain id.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Rules {
     pub chain: Chain,
     pub genesis: Genesis,

@@ -355,7 +355,7 @@ fn sum_up(
 /// Stops the first delegate and starts it again while others sign orders; how long until a block bears its vote.
 async fn restart(field: &Field, nodes: &mut Vec<RunningNode>) -> anyhow::Result<u64> {
     let identity = Identity::load(&field.folder.join("d0"))?;
-    let key = identity.consensus_public();
+    let key = identity.consensus_public().context("it has no consensus key")?;
     nodes.remove(0).stop().await;
     let busy = field.busy().len();
     let spare: Vec<_> = field.authors.iter().cloned().enumerate().skip(busy).collect();

@@ -108,7 +108,7 @@ Examples:
     /// Shows the market of a running node, and trades in it.
     #[command(subcommand)]
     Market(MarketCommand),
-    /// Looks after the stored ledger.
+    /// Shows and verifies the ledger, votes for delegates, recovers the chain.
     #[command(subcommand)]
     Ledger(LedgerCommand),
     /// Makes the bills of a home, or of all homes of an owner, for a month.
@@ -290,7 +290,8 @@ A community starts in three steps. Each can be repeated; keys are never overwrit
          --card h001/join.json --card h002/join.json --card h003/join.json --card h004/join.json \\
          --deposit 100000000000 --out genesis.toml
   3. Each home joins it:
-       commonwatt init --data-dir /var/lib/commonwatt --join genesis.toml --card h002/join.json")]
+       commonwatt init --data-dir /var/lib/commonwatt --join genesis.toml --card h002/join.json
+A home that comes later makes its card, is admitted (commonwatt community admit), and joins with --admitted.")]
 pub struct InitArgs {
     /// Folder of the home's keys and ledger.
     #[arg(long, value_name = "DIR", required_unless_present = "found")]
@@ -310,6 +311,9 @@ pub struct InitArgs {
     /// Joins the community of this genesis file.
     #[arg(long, value_name = "FILE", conflicts_with = "found")]
     pub join: Option<PathBuf>,
+    /// The home was admitted, or its keys were changed, after the founding: the genesis does not know them, the ledger does.
+    #[arg(long, requires = "join")]
+    pub admitted: bool,
     /// Address of another member, ending in /p2p/ and its peer id; repeat it for more.
     #[arg(long = "peer", value_name = "ADDRESS", requires = "join")]
     pub peers: Vec<Multiaddr>,
@@ -413,7 +417,7 @@ pub struct StatusArgs {
     pub page: bool,
 }
 
-/// The stored ledger.
+/// The ledger of a node.
 #[derive(Debug, Subcommand)]
 pub enum LedgerCommand {
     /// Replays the stored chain and compares every hash, signature and settlement.
@@ -424,6 +428,15 @@ Examples:
 
 Exit code 0 if everything holds, 4 if something does not; the block and what is wrong with it are named.")]
     Verify(VerifyArgs),
+    /// Shows the last final block and where the ledger stands.
+    Head(commands::ledger::look::HeadArgs),
+    /// Shows one final block: who signed it, and kinds and ids of its entries.
+    Block(commands::ledger::look::BlockArgs),
+    /// Explains which blocks came late, which rounds failed and who did not sign.
+    WhyMissed(commands::ledger::look::WhyMissedArgs),
+    /// Seats other delegates after too many were lost.
+    #[command(subcommand)]
+    Recover(commands::ledger::recover::RecoverCommand),
     /// Shows who decides blocks, who stands by and who stands for the coming term.
     #[command(
         after_help = "Example:\n  commonwatt ledger delegates --config /var/lib/commonwatt/commonwatt.toml"

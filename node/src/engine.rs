@@ -17,6 +17,7 @@ use consensus::{
     Blame, Commit, Effect, Evidence, Handed, Input, NUMBER_ON_LEDGER, Now, Origin, Replica, Timer,
 };
 use energy::{ClockQuality, HomeId, Timestamp, midpoint_floor};
+use ledger::codec::Encode as _;
 use ledger::{Block, Body, EntryId, IntervalOutcome, Ledger, MeterRegistration, Outcome, PublicKey};
 use market::Account;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -26,6 +27,7 @@ use crate::clock::Clock;
 use crate::http::{Live, Role, member_of};
 use crate::metering::{Fate, OnLedger, registered};
 use crate::network::{DIRECT_BYTES_MAX, NetworkHandle, Offence, Topic};
+use crate::recovery::{self, Promises};
 use crate::store::ledger_db::LedgerDb;
 use crate::store::log_file::LogFile;
 use crate::store::{Durability, StoreError};
@@ -73,6 +75,8 @@ pub enum Command {
     },
     /// An entry of this node's own.
     Submit(Vec<u8>),
+    /// A step of a recovery of the chain; answered with the offer or block that came of it.
+    Recovery(recovery::Step, oneshot::Sender<Result<Vec<u8>, recovery::Refusal>>),
     /// Asks for the ledger as it is after the last final block.
     Ledger(oneshot::Sender<Box<Ledger>>),
     /// A member is connected.
@@ -100,6 +104,9 @@ pub struct Progress {
     pub read_until: u64,
     /// Why the engine stopped by itself, if it did.
     pub halted: Option<String>,
+    /// The number of the recovery that the chain took up just now. The engine has ended, and the node starts anew: whatever it
+    /// signs from now on is signed for the recovered chain.
+    pub recovered: Option<u32>,
 }
 
 /// The way to the engine. Cheap to clone.
@@ -153,6 +160,16 @@ impl EngineHandle {
         asked.await.ok()
     }
 
+    /// Has the engine do a step of a recovery.
+    ///
+    /// # Errors
+    /// [`recovery::Refusal`].
+    pub async fn recovery(&self, step: recovery::Step) -> Result<Vec<u8>, recovery::Refusal> {
+        let (answer, asked) = oneshot::channel();
+        self.tell(Command::Recovery(step, answer)).await;
+        asked.await.unwrap_or(Err(recovery::Refusal::NotNow("the node is stopping")))
+    }
+
     /// Tells the engine something, waiting for room; nothing if it is gone.
     pub async fn tell(&self, mut command: Command) {
         while let Err(TrySendError::Full(refused)) = self.commands.try_send(command) {
@@ -180,6 +197,8 @@ pub struct EngineParts {
     pub home: HomeId,
     /// Its keys for terms as a delegate.
     pub terms: Terms,
+    /// What this home promised when it attested recoveries of the chain.
+    pub promises: Promises,
     /// Where to tell the fate of entries, by the key that signed them.
     pub fates: Vec<(PublicKey, mpsc::Sender<Fate>)>,
     /// Where the monotonic wall clock counts from.
@@ -205,6 +224,12 @@ struct Engine {
     /// When it was looked at last whether the clock can be trusted.
     clock_judged: Option<Instant>,
     halted: bool,
+    /// The number of a recovery that was taken up in this step.
+    recovered: Option<u32>,
+    /// The accounts exceeded what stands at the bank, after the last block.
+    bank_short: bool,
+    /// Term keys that the replica has.
+    known_term_keys: BTreeSet<PublicKey>,
 }
 
 /// How durably a home stores blocks: a follower may lose its last ones to a power cut, it fetches them again. A delegate may
@@ -221,7 +246,7 @@ pub fn durability_of(ledger: &Ledger, home: &HomeId) -> Durability {
 /// # Errors
 /// If the system gives no thread.
 pub fn spawn(
-    parts: EngineParts,
+    mut parts: EngineParts,
 ) -> std::io::Result<(EngineHandle, watch::Receiver<Progress>, JoinHandle<()>)> {
     let (commands, inbox) = sync_channel(QUEUE_MAX);
     let members = Members::of(parts.replica.ledger());
@@ -230,6 +255,8 @@ pub fn spawn(
     let read_until = vec![0; parts.fates.len()];
     let durability = durability_of(parts.replica.ledger(), &parts.home);
     let room = Arc::new(AtomicUsize::new(parts.replica.own_waiting().1));
+    parts.replica.promise(parts.promises.number());
+    let known_term_keys = parts.terms.consensus_keys().iter().map(PublicKey::of).collect();
     let mut engine = Engine {
         parts,
         timers: BTreeMap::new(),
@@ -242,6 +269,9 @@ pub fn spawn(
         own: Vec::new(),
         clock_judged: None,
         halted: false,
+        recovered: None,
+        known_term_keys,
+        bank_short: false,
     };
     let thread = std::thread::Builder::new().name(name).spawn(move || engine.run(&inbox))?;
     Ok((EngineHandle { commands, room }, watching, thread))
@@ -288,6 +318,11 @@ impl Engine {
             Command::Ledger(answer) => {
                 // Who asked may be gone.
                 let _ = answer.send(Box::new(self.parts.replica.ledger().clone()));
+                None
+            }
+            Command::Recovery(step, answer) => {
+                // As above.
+                let _ = answer.send(self.recovery(step));
                 None
             }
             Command::PeerUp(key) => home_of(&key).map(Input::PeerUp),
@@ -356,6 +391,57 @@ impl Engine {
                 return;
             }
         }
+        if let Some(number) = self.recovered.take() {
+            self.end_for_recovery(number);
+        }
+    }
+
+    /// Everything that signs in this node signs for the chain as it was. So the engine ends here, before it refuses what they
+    /// say, and the node starts anew.
+    fn end_for_recovery(&mut self, number: u32) {
+        tracing::warn!(home = %self.parts.home, number, "the chain is recovered; this node starts anew on it");
+        self.halted = true;
+        self.progress.send_modify(|progress| progress.recovered = Some(number));
+    }
+
+    /// Does what a person asks for in a recovery.
+    fn recovery(&mut self, step: recovery::Step) -> Result<Vec<u8>, recovery::Refusal> {
+        let ledger = self.parts.replica.ledger().clone();
+        let now = self.parts.clock.market();
+        if self.parts.replica.is_syncing() {
+            return Err(recovery::Refusal::NotNow(
+                "the node is still fetching blocks; try again when it has them",
+            ));
+        }
+        match step {
+            recovery::Step::Offer(number) => {
+                let number = recovery::number_of(&ledger, number)?;
+                let Some((offer, key)) = self.parts.terms.offer(&ledger, number)? else {
+                    return Err(recovery::Refusal::NotNow("the keys of the coming term are not there"));
+                };
+                if self.known_term_keys.insert(PublicKey::of(&key)) {
+                    self.parts.replica.learn_term_key(key);
+                }
+                Ok(offer.to_bytes())
+            }
+            recovery::Step::Propose(number, offers) => {
+                let number = recovery::number_of(&ledger, number)?;
+                let certificate = self.parts.db.last_certificate().ok().flatten();
+                let block = recovery::propose(&ledger, certificate.as_ref(), (number, now), offers)?;
+                Ok(block.to_bytes())
+            }
+            recovery::Step::Attest(bytes) => {
+                let (key, promises) = (self.parts.terms.member(), &mut self.parts.promises);
+                let block = recovery::attest(&ledger, &bytes, now, promises, key)?;
+                self.parts.replica.promise(self.parts.promises.number());
+                Ok(block.to_bytes())
+            }
+            recovery::Step::Publish(bytes) => {
+                let block = recovery::is_ready(&ledger, &bytes)?;
+                self.step(Input::Recover(bytes));
+                Ok(block.id().to_bytes())
+            }
+        }
     }
 
     fn carry_out(&mut self, effect: Effect) -> Result<(), StoreError> {
@@ -379,7 +465,10 @@ impl Engine {
             Effect::Blame { peer, what } => self.blame(&peer, what),
             Effect::Evidence(evidence) => self.report(&evidence),
             Effect::Halt { reason } => self.halt(reason),
-            Effect::Note { text } => tracing::info!(home = %self.parts.home, "{text}"),
+            Effect::Note { text } => {
+                tracing::info!(home = %self.parts.home, "{text}");
+                self.parts.live.note(self.parts.replica.height().saturating_add(1), text);
+            }
         }
         Ok(())
     }
@@ -400,7 +489,25 @@ impl Engine {
         self.tell_fates(block, &commit.executed.ledger);
         self.tell_of_meter(block, &commit.executed.ledger);
         self.publish(commit);
+        self.raise_alarm(&commit.executed.ledger);
+        if commit.executed.ledger.is_recovered() {
+            self.recovered = Some(commit.executed.ledger.chain().recovery);
+        }
         self.take_part(&commit.executed.ledger, fresh)
+    }
+
+    /// Calls people once when the accounts begin to exceed what stands at the bank, and once when that is over.
+    fn raise_alarm(&mut self, ledger: &Ledger) {
+        let short = ledger.bank_shortfall();
+        match (short, self.bank_short) {
+            (Some(short), false) => tracing::error!(
+                %short,
+                "the accounts add up to more than the bank holds by the last attestation: nothing is paid out"
+            ),
+            (None, true) => tracing::info!("the bank holds again what the accounts add up to"),
+            _ => {}
+        }
+        self.bank_short = short.is_some();
     }
 
     /// What a home does about delegates after a block: it stores more durably where it becomes one, stands for the coming term,
@@ -416,7 +523,9 @@ impl Engine {
         }
         match self.parts.terms.after_block(ledger) {
             Ok(steps) => {
-                if let Some(key) = steps.new_key {
+                if let Some(key) = steps.new_key
+                    && self.known_term_keys.insert(PublicKey::of(&key))
+                {
                     self.parts.replica.learn_term_key(key);
                 }
                 self.own.extend(steps.entries);
@@ -475,7 +584,11 @@ impl Engine {
     /// Tells the tasks of the home's meter and of the root meter of the meters that were registered for them.
     fn tell_of_meter(&self, block: &Block, ledger: &Ledger) {
         for entry in &block.entries {
-            let Body::MeterRegistration { home, .. } = &entry.entry().body else { continue };
+            let home = match &entry.entry().body {
+                Body::MeterRegistration { home, .. } => home.as_ref(),
+                Body::Admission(admission) => Some(&admission.home),
+                _ => continue,
+            };
             let (key, meter) = match home {
                 Some(home) if *home == self.parts.home => {
                     let Some(member) = ledger.member(home) else { continue };
@@ -545,6 +658,7 @@ impl Engine {
             next_gate: ledger.next_gate().index(),
             read_until: self.read_until.iter().copied().min().unwrap_or(u64::MAX),
             halted: None,
+            recovered: None,
         });
     }
 

@@ -333,8 +333,9 @@ fn read_caps(section: &Section<'_>) -> Option<Caps> {
 fn read_roles(section: &Section<'_>) -> Option<Roles> {
     let (operator, treasurer) = (section.required("operator"), section.required("treasurer"));
     let auditor = section.required("auditor");
+    let trustee = section.optional("trustee");
     let metering_operator = section.optional("metering_operator");
-    Some(Roles { operator: operator?, treasurer: treasurer?, auditor: auditor?, metering_operator })
+    Some(Roles { operator: operator?, treasurer: treasurer?, auditor: auditor?, trustee, metering_operator })
 }
 
 fn read_root_meter(section: &Section<'_>) -> Option<RootMeter> {
@@ -476,8 +477,9 @@ fn render_roles(out: &mut Lines, genesis: &Genesis) {
     let roles = genesis.roles;
     out.table("roles");
     let named = [("operator", roles.operator), ("treasurer", roles.treasurer), ("auditor", roles.auditor)];
-    let optional = roles.metering_operator.map(|key| ("metering_operator", key));
-    for (role, key) in named.into_iter().chain(optional) {
+    let trustee = roles.trustee.map(|key| ("trustee", key));
+    let metering_operator = roles.metering_operator.map(|key| ("metering_operator", key));
+    for (role, key) in named.into_iter().chain(trustee).chain(metering_operator) {
         out.text(role, &key.hex());
     }
     if let Some(meter) = &genesis.root_meter {
@@ -608,6 +610,7 @@ mod tests {
                 operator: key(101),
                 treasurer: key(102),
                 auditor: key(103),
+                trustee: Some(key(106)),
                 metering_operator: Some(key(104)),
             },
             root_meter: Some(RootMeter {
@@ -644,7 +647,7 @@ mod tests {
     fn a_rendered_genesis_reads_back_as_the_same_chain() {
         let full = genesis();
         assert_eq!(read_text(&render(&full)).unwrap(), full);
-        let roles = Roles { metering_operator: None, ..full.roles };
+        let roles = Roles { trustee: None, metering_operator: None, ..full.roles };
         let plain = Genesis { clock: None, root_meter: None, roles, ..full };
         let read_back = read_text(&render(&plain)).unwrap();
         assert_eq!(read_back, plain);

@@ -77,7 +77,9 @@ pub enum IdentityError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MembershipError {
     /// The home is not among the members.
-    #[error("home {home} is not a member in this genesis; members are {members}")]
+    #[error(
+        "home {home} is not a member in this genesis; members are {members}; if it was admitted since, say --admitted"
+    )]
     NotAMember {
         /// The home.
         home: HomeId,
@@ -87,7 +89,8 @@ pub enum MembershipError {
     /// A key of this device is not the one the members agreed on.
     #[error(
         "wrong key: the {which} key of home {home} is {here} on this device but {agreed} in the genesis; use the \
-         data folder the join card was made in, or have the genesis made again with this card"
+         data folder the join card was made in, or have the genesis made again with this card; if the keys were \
+         changed on the ledger since, say --admitted"
     )]
     WrongKey {
         /// `member`, `reading`, `network` or `consensus`.
@@ -107,7 +110,8 @@ pub struct Identity {
     member: SigningKey,
     reading: SigningKey,
     sealing: Secret,
-    consensus: SigningKey,
+    /// Of the founding; destroyed once another term is seated.
+    consensus: Option<SigningKey>,
     token: Zeroizing<String>,
 }
 
@@ -147,7 +151,7 @@ impl Identity {
             member: SigningKey::from_bytes(&derive(&seed, "member")),
             reading: SigningKey::from_bytes(&derive(&seed, "reading")),
             sealing: derive(&seed, "sealing"),
-            consensus: load_key(&dir.join(CONSENSUS_FILE))?,
+            consensus: founding_key(&dir.join(CONSENSUS_FILE))?,
             token: Zeroizing::new(hex::encode(token.as_slice())),
         })
     }
@@ -162,10 +166,10 @@ impl Identity {
         }
     }
 
-    /// The public consensus key of this term.
+    /// The public consensus key for the founding; `None` once it is destroyed.
     #[must_use]
-    pub fn consensus_public(&self) -> PublicKey {
-        PublicKey::of(&self.consensus)
+    pub fn consensus_public(&self) -> Option<PublicKey> {
+        self.consensus.as_ref().map(PublicKey::of)
     }
 
     /// The node's peer-to-peer identity.
@@ -186,10 +190,10 @@ impl Identity {
         &self.reading
     }
 
-    /// Signs votes and proposals of this term.
+    /// Signs votes and proposals of the first term; `None` once it is destroyed.
     #[must_use]
-    pub const fn consensus(&self) -> &SigningKey {
-        &self.consensus
+    pub const fn consensus(&self) -> Option<&SigningKey> {
+        self.consensus.as_ref()
     }
 
     /// Encrypts what this home keeps sealed at rest.
@@ -214,14 +218,16 @@ impl Identity {
         };
         let (here, agreed) = (self.keys(), member.admission.keys);
         let delegate = genesis.delegates.iter().find(|delegate| delegate.home == *home);
-        let own = self.consensus_public();
+        let agreed_key = delegate.map(|delegate| delegate.key);
+        // Once it is destroyed there is nothing to compare.
+        let own = self.consensus_public().or(agreed_key);
         let pairs = [
             ("member", here.member, agreed.member),
             ("reading", here.reading, agreed.reading),
             ("network", here.network, agreed.network),
-            ("consensus", own, delegate.map_or(own, |delegate| delegate.key)),
         ];
-        match pairs.into_iter().find(|(_, here, agreed)| here != agreed) {
+        let consensus = own.zip(agreed_key).map(|(own, agreed)| ("consensus", own, agreed));
+        match pairs.into_iter().chain(consensus).find(|(_, here, agreed)| here != agreed) {
             None => Ok(()),
             Some((which, here, agreed)) => {
                 Err(MembershipError::WrongKey { which, home: home.clone(), here, agreed })
@@ -276,6 +282,15 @@ pub fn load_key(path: &Path) -> Result<SigningKey, IdentityError> {
 pub fn make_private_dir(dir: &Path) -> Result<(), IdentityError> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.map_err(io_error("create the folder", dir))
+}
+
+/// The consensus key that `init` made, unless it was destroyed after its term.
+fn founding_key(path: &Path) -> Result<Option<SigningKey>, IdentityError> {
+    match load_key(path) {
+        Ok(key) => Ok(Some(key)),
+        Err(IdentityError::Missing { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn derive(seed: &Secret, label: &str) -> Secret {

@@ -21,6 +21,7 @@ mod intake;
 pub mod metering;
 pub mod meters;
 pub mod network;
+pub mod recovery;
 pub mod run;
 pub mod share;
 pub mod store;

@@ -202,7 +202,11 @@ impl Metering {
     pub fn open(parts: MeteringParts, path: &Path) -> Result<Self, MeteringError> {
         let MeteringParts { owner, chain, mtu, clock, meter, limits, live_every, engine, shown, gatherer } =
             parts;
-        let journal = Journal::open(path, &chain)?;
+        let mut journal = Journal::open(path, &chain)?;
+        let anew = journal.sign_anew(&owner.key)?;
+        if anew > 0 {
+            tracing::info!(entries = anew, "what waits is signed anew for the recovered chain");
+        }
         let last = journal.last()?.as_ref().map(last_record);
         // Registers that replay a day in minutes move by leaps: a late look at them is no contradiction.
         let power_max_w = limits.power_max_w.filter(|_| clock.speed() == 1);

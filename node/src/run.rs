@@ -32,6 +32,7 @@ use crate::intake::{Intake, lane_of};
 use crate::metering::{self, Fate, MeterOwner, Metering, MeteringParts, OnLedger, Shown};
 use crate::meters::{self, FurtherMeterSetup, MeterPanel};
 use crate::network::{self, NetworkConfig, NetworkEvent, NetworkHandle, Relaying};
+use crate::recovery::Promises;
 use crate::store::Durability;
 use crate::store::household::HouseholdDb;
 use crate::store::ledger_db::LedgerDb;
@@ -48,6 +49,8 @@ const SUBMIT_MAX: usize = 256;
 /// The most a home's connection carries unless configured, W: three phases of 63 A at 230 V are 43.5 kW, the largest that
 /// is metered directly in most homes.
 const HOME_POWER_MAX_W: u64 = 45_000;
+/// How long a node waits before it starts anew after a recovery.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How often the list of peers is brought up to date.
 const PEERS_EVERY: Duration = Duration::from_secs(2);
 
@@ -185,9 +188,9 @@ impl RunningNode {
 /// What could not be opened, bound or started, and why.
 pub async fn start(mut setup: NodeSetup) -> anyhow::Result<RunningNode> {
     let lock = DataLock::acquire(&setup.data_dir)?;
-    setup.identity.check_member(&setup.genesis, &setup.home)?;
-    let chain = setup.genesis.chain();
     let stored = Stored::open(&setup)?;
+    let chain = *stored.ledger.chain();
+    note_membership(&setup, &stored.ledger);
     let live = live_of(&setup, &stored.ledger);
     // Both listen before anything runs, so that a port in use leaves nothing half started behind.
     let api = bind_api(&setup).await?;
@@ -201,6 +204,7 @@ pub async fn start(mut setup: NodeSetup) -> anyhow::Result<RunningNode> {
     let (engine, progress, thread) = engine::spawn(EngineParts {
         replica: replica(&setup, &stored, &terms)?,
         terms,
+        promises: Promises::open(&setup.data_dir)?,
         db: stored.db,
         log: stored.log,
         network: network.clone(),
@@ -254,6 +258,23 @@ pub async fn start(mut setup: NodeSetup) -> anyhow::Result<RunningNode> {
     })
 }
 
+/// Says whether this device's keys are those that the ledger has for the home. A home that was admitted, or changed its keys,
+/// after the last block here learns that only with the blocks it fetches, so it starts all the same.
+fn note_membership(setup: &NodeSetup, ledger: &Ledger) {
+    let (home, height) = (&setup.home, ledger.height());
+    match ledger.member(home).map(|member| member.admission.keys) {
+        Some(keys) if keys == setup.identity.keys() => {}
+        Some(_) => tracing::warn!(
+            %home, height,
+            "the ledger up to this block has other keys for this home: others speak to this node once the ledger has its keys"
+        ),
+        None => tracing::warn!(
+            %home, height,
+            "this home is no member in the ledger up to this block: others speak to this node once it is admitted"
+        ),
+    }
+}
+
 /// What the disk holds.
 struct Stored {
     db: LedgerDb,
@@ -275,11 +296,12 @@ impl Stored {
 
 fn replica(setup: &NodeSetup, stored: &Stored, terms: &Terms) -> anyhow::Result<Replica> {
     let consensus = &setup.consensus;
-    let founding = setup.identity.consensus().clone();
+    let founding = setup.identity.consensus().cloned();
     let config = ReplicaConfig {
         home: setup.home.clone(),
-        term_keys: std::iter::once(founding).chain(terms.consensus_keys()).collect(),
-        last_certificate: stored.db.last_certificate()?,
+        term_keys: founding.into_iter().chain(terms.consensus_keys()).collect(),
+        // A recovery is nobody's decision that a certificate could prove.
+        last_certificate: stored.db.last_certificate()?.filter(|held| !held.signatures.is_empty()),
         timeouts: Timeouts {
             propose_ms: consensus.propose_timeout_ms,
             prevote_ms: consensus.vote_timeout_ms,
@@ -575,6 +597,7 @@ fn start_api(
 ) -> anyhow::Result<(SocketAddr, oneshot::Sender<()>, tokio::task::JoinHandle<()>)> {
     let address = listener.local_addr()?;
     let (submit, mut submitted) = mpsc::channel::<Vec<u8>>(SUBMIT_MAX);
+    let recovering = engine.clone();
     tokio::spawn(async move {
         while let Some(entry) = submitted.recv().await {
             engine.submit_in_time(entry).await;
@@ -586,6 +609,7 @@ fn start_api(
         home: setup.home.clone(),
         token: TokenHash::of(setup.identity.api_token()),
         submit: Some(submit),
+        engine: Some(recovering),
         desk: Some(desk),
         household,
         language: Language::default(),
@@ -616,6 +640,45 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new(genesis.clock));
+    // Taken before anything runs, so that a port in use leaves nothing half started behind.
+    let shared = match (&config.meter, config.share) {
+        (Some(meter), Some(settings)) => Some((meter, crate::share::bind(settings.listen).await?)),
+        _ => None,
+    };
+    let quiet = crate::share::quiet_at_boundaries(Arc::clone(&clock), genesis.mtu);
+    let mut node = start(setup_of(config, identity, genesis.clone(), clock.clone())?).await?;
+    let sharing = shared.map(|(meter, bound)| crate::share::serve(bound, meter, quiet));
+    let shared = sharing.as_ref().map(|sharing| tracing::field::display(sharing.address));
+    tracing::info!(home = %config.home, api = %node.api, shared_meter = shared, "the node runs");
+    tokio::pin!(shutdown);
+    loop {
+        let ended = tokio::select! {
+            () = &mut shutdown => None,
+            ended = why_it_ended(node.progress.clone()) => Some(ended),
+        };
+        if matches!(ended, Some(Ended::Recovered(_))) {
+            // What the engine said last is still on its way to the peers.
+            tokio::time::sleep(LAST_WORDS).await;
+        }
+        node.stop().await;
+        match ended {
+            None => return Ok(()),
+            Some(Ended::Broken(reason)) => anyhow::bail!("the node stopped taking part: {reason}"),
+            Some(Ended::Recovered(number)) => {
+                let identity = Identity::load(&config.data_dir)?;
+                node = start(setup_of(config, identity, genesis.clone(), clock.clone())?).await?;
+                tracing::info!(home = %config.home, number, "the node runs on the recovered chain");
+            }
+        }
+    }
+}
+
+fn setup_of(
+    config: &Config,
+    identity: Identity,
+    genesis: Genesis,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<NodeSetup> {
     let root_meter = match &config.root_meter {
         Some(root) => Some(RootMeterSetup {
             meter: root.meter.meter(),
@@ -623,14 +686,8 @@ pub async fn run(
         }),
         None => None,
     };
-    // Taken before anything runs, so that a port in use leaves nothing half started behind.
-    let shared = match (&config.meter, config.share) {
-        (Some(meter), Some(settings)) => Some((meter, crate::share::bind(settings.listen).await?)),
-        _ => None,
-    };
-    let quiet = crate::share::quiet_at_boundaries(Arc::clone(&clock), genesis.mtu);
     let household = HouseholdSetup::of(config, genesis.mtu, &clock);
-    let node = start(NodeSetup {
+    Ok(NodeSetup {
         home: config.home.clone(),
         data_dir: config.data_dir.clone(),
         identity,
@@ -648,27 +705,26 @@ pub async fn run(
         consensus: config.consensus.clone(),
         started: Instant::now(),
     })
-    .await?;
-    let sharing = shared.map(|(meter, bound)| crate::share::serve(bound, meter, quiet));
-    let shared = sharing.as_ref().map(|sharing| tracing::field::display(sharing.address));
-    tracing::info!(home = %config.home, api = %node.api, shared_meter = shared, "the node runs");
-    let reason = tokio::select! {
-        () = shutdown => None,
-        reason = why_it_ended(node.progress.clone()) => Some(reason),
-    };
-    node.stop().await;
-    match reason {
-        Some(reason) => anyhow::bail!("the node stopped taking part: {reason}"),
-        None => Ok(()),
-    }
 }
 
-/// Waits until the engine stops by itself, and says why.
-async fn why_it_ended(mut progress: watch::Receiver<Progress>) -> String {
-    match progress.wait_for(|progress| progress.halted.is_some()).await {
-        Ok(progress) => progress.halted.clone().unwrap_or_default(),
+/// Why the engine is not there any more.
+#[derive(Debug, PartialEq, Eq)]
+enum Ended {
+    /// The chain was recovered: the node starts anew on it.
+    Recovered(u32),
+    /// It stopped by itself, for this reason.
+    Broken(String),
+}
+
+/// Waits until the engine ends by itself, and says why.
+async fn why_it_ended(mut progress: watch::Receiver<Progress>) -> Ended {
+    match progress.wait_for(|progress| progress.halted.is_some() || progress.recovered.is_some()).await {
+        Ok(progress) => match progress.recovered {
+            Some(number) => Ended::Recovered(number),
+            None => Ended::Broken(progress.halted.clone().unwrap_or_default()),
+        },
         // Its thread is gone and took the sender with it: a panic, which must not look like a stop in good order.
-        Err(_) => "its engine broke off; the log says where".to_owned(),
+        Err(_) => Ended::Broken("its engine broke off; the log says where".to_owned()),
     }
 }
 
@@ -689,7 +745,7 @@ mod tests {
         let identity = Identity::create(data_dir)?;
         let mut genesis = crate::store::fixture::genesis();
         genesis.members[0].admission.keys = identity.keys();
-        genesis.delegates[0].key = identity.consensus_public();
+        genesis.delegates[0].key = identity.consensus_public().unwrap();
         let text = format!(
             "home = \"h1\"\ndata_dir = {:?}\n[api]\nlisten = \"127.0.0.1:0\"\n\
              [network]\nlisten = [\"/ip4/127.0.0.1/tcp/0\"]\n\
@@ -727,13 +783,16 @@ mod tests {
         let (engine, progress) = watch::channel(Progress::default());
         let halted = Progress { halted: Some("the disk is full".to_owned()), ..Progress::default() };
         engine.send_replace(halted);
-        assert_eq!(why_it_ended(progress).await, "the disk is full");
+        assert_eq!(why_it_ended(progress).await, Ended::Broken("the disk is full".to_owned()));
+        let (_engine, progress) = watch::channel(Progress { recovered: Some(1), ..Progress::default() });
+        assert_eq!(why_it_ended(progress).await, Ended::Recovered(1));
         let (engine, progress) = watch::channel(Progress::default());
         let panicked = std::thread::spawn(move || {
             let _held = engine;
             std::panic::resume_unwind(Box::new("as a defect would"));
         });
         assert!(panicked.join().is_err());
-        assert_eq!(why_it_ended(progress).await, "its engine broke off; the log says where");
+        let broke_off = Ended::Broken("its engine broke off; the log says where".to_owned());
+        assert_eq!(why_it_ended(progress).await, broke_off);
     }
 }

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use ed25519_dalek::SigningKey;
 use energy::HomeId;
 use ledger::codec::Encode as _;
-use ledger::{Body, Entry, Evidence, Ledger, PublicKey, SignedEntry, Stream, TermKeys};
+use ledger::{Body, Chain, Entry, Evidence, Ledger, PublicKey, SeatOffer, SignedEntry, Stream, TermKeys};
 
-use crate::identity::{IdentityError, fresh_salt, load_or_create_key, make_private_dir};
+use crate::identity::{CONSENSUS_FILE, IdentityError, fresh_salt, load_or_create_key, make_private_dir};
 
 /// The folder of the keys, in the data folder.
 const FOLDER: &str = "terms";
@@ -94,7 +94,11 @@ impl Terms {
     /// # Errors
     /// [`IdentityError`]: a key cannot be made, kept or destroyed.
     pub fn after_block(&mut self, ledger: &Ledger) -> Result<Steps, IdentityError> {
-        self.destroy_before(ledger.last_delegates().term())?;
+        let seated = ledger.last_delegates().term();
+        self.destroy_before(seated)?;
+        if seated > 0 {
+            self.destroy_founding()?;
+        }
         let term = ledger.coming_term();
         let mut steps = Steps::default();
         let is_member = ledger.member(&self.home).is_some_and(|member| {
@@ -130,6 +134,31 @@ impl Terms {
         let term = ledger.coming_term();
         self.load(term)?;
         self.candidacy(ledger, term)
+    }
+
+    /// Offers to hold a seat after the recovery of this number, with keys that are on the disk, and gives the consensus key for
+    /// the replica.
+    ///
+    /// # Errors
+    /// [`IdentityError`].
+    pub fn offer(
+        &mut self,
+        ledger: &Ledger,
+        number: u32,
+    ) -> Result<Option<(SeatOffer, SigningKey)>, IdentityError> {
+        let term = ledger.coming_term();
+        self.load(term)?;
+        let chain = Chain { recovery: number, ..*ledger.chain() };
+        Ok(self.terms.get(&term).map(|of| {
+            let offer = SeatOffer::sign(&chain, self.home.clone(), &self.member, &of.consensus, &of.cosigner);
+            (offer, of.consensus.clone())
+        }))
+    }
+
+    /// The home's member key.
+    #[must_use]
+    pub const fn member(&self) -> &SigningKey {
+        &self.member
     }
 
     /// Signs that a delegate contradicted itself; `None` if the ledger would not take it.
@@ -187,6 +216,17 @@ impl Terms {
         Ok(())
     }
 
+    /// The key that `init` made for the founding is of the first term, whether it ever held a seat or not.
+    fn destroy_founding(&self) -> Result<(), IdentityError> {
+        let Some(data_dir) = self.folder.parent() else { return Ok(()) };
+        let path = data_dir.join(CONSENSUS_FILE);
+        fs::remove_file(&path).or_else(gone).map_err(|cause| IdentityError::Io {
+            action: "destroy",
+            path,
+            cause,
+        })
+    }
+
     fn paths(&self, term: u32) -> [PathBuf; 2] {
         [self.folder.join(format!("{term}.key")), self.folder.join(format!("{term}.cosigner.key"))]
     }
@@ -225,7 +265,7 @@ mod tests {
         let identity = Identity::create(folder).unwrap();
         let mut genesis = genesis();
         genesis.members[0].admission.keys = identity.keys();
-        genesis.delegates[0].key = identity.consensus_public();
+        genesis.delegates[0].key = identity.consensus_public().unwrap();
         (identity, Ledger::genesis(&genesis).unwrap())
     }
 
@@ -289,6 +329,33 @@ mod tests {
         // A set that stays keeps its keys, whatever the epoch.
         terms.after_block(&ledger).unwrap();
         assert_eq!(terms.stored().unwrap(), [1, 2, 5]);
+    }
+
+    #[test]
+    fn the_founding_key_is_destroyed_and_the_node_starts_without_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (identity, ledger) = founder(folder.path());
+        let mut terms = Terms::open(folder.path(), &home(1), identity.member()).unwrap();
+        terms.after_block(&ledger).unwrap();
+        assert!(folder.path().join(CONSENSUS_FILE).exists(), "its term is seated");
+        terms.destroy_founding().unwrap();
+        terms.destroy_founding().unwrap();
+        let again = Identity::load(folder.path()).unwrap();
+        assert_eq!((again.keys(), again.consensus_public()), (identity.keys(), None));
+    }
+
+    #[test]
+    fn an_offer_for_a_recovery_is_signed_by_the_member_and_by_keys_that_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let (identity, ledger) = founder(folder.path());
+        let mut terms = Terms::open(folder.path(), &home(1), identity.member()).unwrap();
+        let (offer, key) = terms.offer(&ledger, 1).unwrap().unwrap();
+        let chain = Chain { recovery: 1, ..*ledger.chain() };
+        assert!(offer.holds(&chain, &identity.keys().member));
+        assert!(!offer.holds(ledger.chain(), &identity.keys().member));
+        assert_eq!(offer.keys.consensus, PublicKey::of(&key));
+        let again = Terms::open(folder.path(), &home(1), identity.member()).unwrap();
+        assert!(again.holds(&offer.keys.consensus));
     }
 
     #[test]

@@ -109,6 +109,95 @@ fn a_meter_that_is_gone_leaves_a_gap_that_its_next_reading_closes_to_the_watt_ho
     street.assert_energy_adds_up(0);
 }
 
+/// The whole of docs/recovery.md, with the commands of the program.
+#[test]
+fn two_of_four_delegates_lose_their_cards_and_the_members_recover_the_chain() {
+    let _alone = alone();
+    let mut street = Street::at_pace("recovery", 5, 4, street::FAST);
+    street.wait_until_settled(2, Duration::from_secs(60));
+    street.lose_card(0);
+    street.lose_card(1);
+    // A block that was already decided may still be stored.
+    sleep(Duration::from_secs(2));
+    let height = street.height(2);
+    street.say(2, &["ledger", "recover", "offer", "--out", "early.offer"]);
+    let early = street.command(2, &["ledger", "recover", "propose", "early.offer", "--out", "early.block"]);
+    assert!(String::from_utf8_lossy(&early.stderr).contains("after 24 hours without one"));
+    street.restart(0, &[]);
+    street.restart(1, &[]);
+    // 24 hours of market time, and a little.
+    sleep(Duration::from_secs(26));
+    let fetched = |street: &Street| street.height(0) == height && street.height(1) == height;
+    street.wait_until(Duration::from_secs(30), "new cards have fetched the chain", fetched);
+    assert_eq!(street.height(2), height, "two of four delegates made a block");
+
+    let offers: Vec<String> = (0..4).map(|position| format!("h{}.offer", position + 1)).collect();
+    for (position, offer) in offers.iter().enumerate() {
+        street.say(position, &["ledger", "recover", "offer", "--out", offer]);
+    }
+    let mut propose = vec!["ledger", "recover", "propose", "--out", "recovery.block"];
+    propose.extend(offers.iter().map(String::as_str));
+    street.say(2, &propose);
+    let mut collect = vec!["ledger", "recover", "collect", "--out", "all.block"];
+    for (position, block) in [(0, "h1.block"), (2, "h3.block"), (4, "h5.block")] {
+        street.say(position, &["ledger", "recover", "attest", "recovery.block", "--out", block]);
+        collect.push(block);
+    }
+    for (key, block) in [("operator.key", "operator.block"), ("auditor.key", "auditor.block")] {
+        street.say(2, &["ledger", "recover", "attest", "recovery.block", "--role-key", key, "--out", block]);
+        collect.push(block);
+    }
+    let missing = street.command(2, &["ledger", "recover", "collect", "h1.block", "h3.block"]);
+    assert_eq!(missing.status.code(), Some(6), "two of five members and no role are not enough");
+    let enough = street.say(3, &collect);
+    assert!(enough.contains("enough     yes"), "{enough}");
+    street.say(4, &["ledger", "recover", "publish", "all.block"]);
+    let goes_on = |street: &Street| (0..5).all(|position| street.height(position) > height + 8);
+    street.wait_until(Duration::from_secs(90), "the chain goes on", goes_on);
+    let head: serde_json::Value =
+        serde_json::from_str(&street.say(1, &["ledger", "head", "--output", "json"])).unwrap();
+    assert_eq!(head["recovery"], 1);
+    let settled = street.settled(2);
+    street.wait_until(Duration::from_secs(60), "intervals settle", |street| street.settled(2) > settled);
+    let shown = street.say(3, &["ledger", "block", &(height + 1).to_string()]);
+    assert!(shown.contains("by the members: recovery 1"), "{shown}");
+    street.stop_all();
+
+    street.assert_same_chain();
+    street.assert_no_interval_missed(2);
+    street.assert_nobody_contradicted_themselves();
+    street.assert_money_conserved(2);
+}
+
+#[test]
+fn a_home_that_comes_later_is_admitted_and_its_energy_is_settled() {
+    let _alone = alone();
+    let mut street = Street::with_a_newcomer("newcomer", 4, 4);
+    street.wait_until_settled(1, Duration::from_secs(60));
+    let card = street.make_card(4);
+    let admit =
+        ["community", "admit", "--card", &card, "--operator-key", "operator.key", "--sign-only", "a.txt"];
+    street.say(0, &admit);
+    let countersign = |file: &str| ["community", "countersign", file, "--as-member"].map(str::to_owned);
+    for (position, copy) in [(0, "h1.txt"), (1, "h2.txt")] {
+        let mut arguments = countersign("a.txt").to_vec();
+        arguments.extend(["--sign-only".to_owned(), copy.to_owned()]);
+        street.say(position, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    let too_few = street.command(0, &["community", "countersign", "h1.txt", "--join", "h2.txt"]);
+    let told = String::from_utf8_lossy(&too_few.stderr);
+    assert!(told.contains("more than half of the seats"), "{told}");
+    let done = street.say(2, &["community", "countersign", "h1.txt", "--join", "h2.txt", "--as-member"]);
+    assert!(done.contains("final"), "{done}");
+    street.restart(4, &[]);
+    let trades = |street: &Street| street.settled_with_reading(0, "h5") >= 2;
+    street.wait_until(Duration::from_secs(120), "the newcomer's readings are settled", trades);
+    street.wait_until_level(Duration::from_secs(30));
+    street.stop_all();
+    street.assert_same_chain();
+    street.assert_nobody_contradicted_themselves();
+}
+
 /// Clocks of the home show 17:55 as market time starts, so that its vehicle comes with the second interval, at 18:00, and
 /// must be ready at 18:25: 3 kWh in five intervals, of which one carries 1.8 kWh.
 const DEVICES: &str = "[device.battery]\ncontrol = \"simulated\"\ncapacity_wh = 10000\ncharge_w = 5000\ndischarge_w = 5000\n\

@@ -270,6 +270,7 @@ fn genesis(
             operator: public(Use::Operator, 0),
             treasurer: public(Use::Treasurer, 0),
             auditor: public(Use::Auditor, 0),
+            trustee: None,
             metering_operator: None,
         },
         root_meter: None,

@@ -100,13 +100,22 @@ impl Replica {
         self.note_height(from, height);
     }
 
+    /// Tells a peer where this node is.
+    pub(super) fn send_status(&mut self, peer: &HomeId) {
+        let (height, number) = (self.ledger.height(), self.ledger.chain().recovery);
+        self.send(peer, &Message::Status { height });
+        if number > 0 {
+            self.send(peer, &Message::Recovered { number, height });
+        }
+    }
+
     /// Tells a peer that is behind where this node is.
     pub(super) fn tell_height(&mut self, peer: &HomeId) {
         let now = self.now.wall_ms;
         let told = self.catching_up.told.get(peer).is_some_and(|at| now.saturating_sub(*at) < TELL_MS);
         if !told {
             self.catching_up.told.insert(peer.clone(), now);
-            self.send(peer, &Message::Status { height: self.ledger.height() });
+            self.send_status(peer);
         }
     }
 
@@ -116,7 +125,7 @@ impl Replica {
         let after = self.connected.iter().find(|home| last.as_ref().is_none_or(|last| *home > last));
         let peer = after.or(self.connected.first()).cloned();
         if let Some(peer) = peer {
-            self.send(&peer, &Message::Status { height: self.ledger.height() });
+            self.send_status(&peer);
             self.catching_up.last_status = Some(peer);
         }
         self.set_timer(Timer::Status, STATUS_MS);
@@ -199,9 +208,13 @@ impl Replica {
         if certificate.height != self.next_height() {
             return Err("its height is not the next".to_owned());
         }
-        certificate
-            .verify(self.ledger.chain(), self.ledger.delegates())
-            .map_err(|error| error.to_string())?;
+        if certificate.signatures.is_empty() {
+            return self.take_recovery(bytes, certificate);
+        }
+        if let Err(error) = certificate.verify(self.ledger.chain(), self.ledger.delegates()) {
+            self.note_later_recovery(from, bytes);
+            return Err(error.to_string());
+        }
         self.look_for_own_signature(certificate);
         let held = self.bodies.remove(&certificate.block).map(|body| body.executed);
         let executed = match held {

@@ -247,7 +247,7 @@ impl Replica {
         let time = self.block_time();
         let at_deadline = self.ledger.deadline_at(time);
         let entries = self.pool.ordered(&self.ledger, self.now.wall_ms, at_deadline);
-        if self.last_commit.is_none() && self.ledger.height() > 0 {
+        if self.last_commit.is_none() && needs_certificate(&self.ledger) {
             self.note("no block is proposed: the certificate of the last one is not held".to_owned());
             return Vec::new();
         }
@@ -403,7 +403,7 @@ impl Replica {
         let finality_ms = self.finality_ms(&executed);
         self.gossip_final(&executed, &certificate);
         let (ledger, entries) = (executed.ledger.clone(), executed.block.entries.clone());
-        self.last_commit = Some(certificate.clone());
+        self.last_commit = Some(certificate.clone()).filter(|_| !ledger.is_recovered());
         self.effects.push(Effect::Commit(Box::new(Commit { executed, certificate, finality_ms })));
         // What was not sent rests on nothing that was not written, so what was not written is not needed.
         self.journal.clear();
@@ -423,10 +423,13 @@ impl Replica {
         self.proposals_sent.clear();
         self.filling.clear();
         let height = self.next_height();
-        if let Some(agreement) = &mut self.agreement {
+        if self.ledger.is_recovered() {
+            self.begin_anew();
+        } else if let Some(agreement) = &mut self.agreement {
             agreement.enter(height, self.ledger.delegates());
         }
         self.turn_to_seated_key();
+        self.begin_log_anew();
         self.trim_log();
         let early = std::mem::take(&mut self.early);
         for (from, message) in early {
@@ -503,6 +506,9 @@ pub(super) fn execute(
 ) -> Result<Executed, String> {
     let unverified = UnverifiedBlock::from_bytes(bytes).map_err(|error| error.to_string())?;
     is_next(ledger, block, &unverified.header, unverified.last_commit.as_ref())?;
+    if unverified.recovery.is_some() {
+        return Err("a recovery is for the members to decide, and nothing to propose".to_owned());
+    }
     let known = |signed: &ledger::SignedEntry| {
         let waiting = pool.get(&entry_id(&signed.to_bytes()))?;
         Some(waiting.entry.clone())
@@ -529,10 +535,15 @@ pub(super) fn is_next(
     if header.height != ledger.height() + 1 {
         return Err("its height is not the next".to_owned());
     }
-    if last_commit.is_none() && ledger.height() > 0 {
+    if last_commit.is_none() && needs_certificate(ledger) {
         return Err("it does not say who signed the block before".to_owned());
     }
     Ok(())
+}
+
+/// Every block but the first one, and the one after a recovery, says who signed the block before.
+const fn needs_certificate(ledger: &Ledger) -> bool {
+    ledger.height() > 0 && !ledger.is_recovered()
 }
 
 pub(super) const fn verdict(proposal: &SignedProposal, valid: bool) -> Judged {

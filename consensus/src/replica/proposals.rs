@@ -108,7 +108,10 @@ impl Incomplete {
     fn into_block(self) -> (SignedProposal, Block) {
         let Self { proposal, outline, found, .. } = self;
         let entries = outline.entries.iter().filter_map(|id| found.get(id).cloned()).collect();
-        (proposal, Block { header: outline.header, last_commit: outline.last_commit, entries })
+        (
+            proposal,
+            Block { header: outline.header, last_commit: outline.last_commit, recovery: None, entries },
+        )
     }
 }
 

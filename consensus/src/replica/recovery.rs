@@ -66,6 +66,11 @@ pub(super) fn standing_of(
         ));
     }
     match logged.owner() {
+        // The chain was recovered since: what this log says binds nobody any more.
+        Some((chain, _)) if chain.id == ledger.chain().id && chain.recovery < ledger.chain().recovery => {
+            *logged = Records::default();
+            return Standing::Recovering(BTreeSet::new());
+        }
         Some((chain, _)) if chain != *ledger.chain() => {
             return Standing::Barred("the consensus log is of another chain".to_owned());
         }
@@ -252,6 +257,9 @@ impl Replica {
     /// Turns to the term key that holds a seat at this height, if it is another one than before. A key that was made while this
     /// node runs has signed nothing; of another the others are asked first.
     pub(super) fn turn_to_seated_key(&mut self) {
+        if self.is_bound() {
+            return;
+        }
         let delegates = self.ledger.delegates();
         let seated = |key: &&SigningKey| delegates.seat_of(&PublicKey::of(key)).is_some();
         let Some(key) = self.config.term_keys.iter().find(seated).cloned() else { return };

@@ -5,5 +5,6 @@ mod certificates;
 mod entries;
 mod full_block;
 mod proposals;
+mod recovery;
 mod replica;
 mod street;

@@ -136,6 +136,7 @@ pub fn genesis(homes: usize, delegates: usize) -> Genesis {
             operator: public(Purpose::Role, 1),
             treasurer: public(Purpose::Role, 2),
             auditor: public(Purpose::Role, 3),
+            trustee: None,
             metering_operator: None,
         },
         root_meter: None,

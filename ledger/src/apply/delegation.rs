@@ -15,7 +15,7 @@ use crate::seats::{SeatFate, SeatLoss, SeatOutcome};
 use crate::state::Member;
 
 /// No seat is given up without a standby below so many that stay: the smallest set that bears a failure.
-const SEATS_MIN: usize = 4;
+pub(super) const SEATS_MIN: usize = 4;
 
 impl Step {
     /// Counts two elections later; until then the member's former ballot does.
@@ -202,7 +202,7 @@ impl Step {
     }
 
     /// A member that has not left by now.
-    fn member_now(&self, home: &HomeId, time: Timestamp) -> Result<&Member, EntryError> {
+    pub(super) fn member_now(&self, home: &HomeId, time: Timestamp) -> Result<&Member, EntryError> {
         let interval = Interval::containing(time, self.state.mtu());
         let member = self.member(home)?;
         if member.is_member_in(interval) {

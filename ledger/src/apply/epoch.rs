@@ -3,6 +3,7 @@
 use energy::{HomeId, Interval, Timestamp};
 
 use super::Step;
+use super::delegation::SEATS_MIN;
 use crate::block::{BlockId, Certificate, Delegate, DelegateSet};
 use crate::codec::Encode;
 use crate::crypto::Hash32;
@@ -84,6 +85,7 @@ impl Step {
         let candidates = self.candidates(&voters, time);
         let elected = elect(&voters, &candidates, &seed);
         let result = match elected {
+            Ok(elected) if self.would_lose_its_fault(&elected, voters.len()) => ElectionResult::Few,
             Ok(elected) => self.seat_elected(elected),
             Err(NotElected::Turnout { .. }) => ElectionResult::Turnout,
             Err(NotElected::Candidates) => ElectionResult::Candidates,
@@ -140,6 +142,12 @@ impl Step {
         };
         let standing = voters.iter().filter(stands);
         standing.map(|voter| Candidate { home: voter.home.clone(), owner: voter.owner.clone() }).collect()
+    }
+
+    /// True if a set that bears a failure would give way to one that bears none, although there are members enough.
+    fn would_lose_its_fault(&self, elected: &Elected, voters: usize) -> bool {
+        let present = self.state.delegation.coming.len();
+        elected.seats.len() < SEATS_MIN && present >= SEATS_MIN && voters >= SEATS_MIN
     }
 
     fn seat_elected(&mut self, elected: Elected) -> ElectionResult {

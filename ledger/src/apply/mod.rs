@@ -14,6 +14,7 @@ mod meter;
 mod money;
 mod operator;
 mod reading;
+mod recovery;
 
 use energy::{HomeId, Interval, Money, Timestamp};
 use market::{Account, ENTRIES_PER_HOUR, Posting, PostingKind};
@@ -175,7 +176,8 @@ impl Step {
 }
 
 fn is_role(roles: &Roles, key: &PublicKey) -> bool {
-    [roles.operator, roles.treasurer, roles.auditor].contains(key) || roles.metering_operator == Some(*key)
+    [roles.operator, roles.treasurer, roles.auditor].contains(key)
+        || [roles.trustee, roles.metering_operator].contains(&Some(*key))
 }
 
 /// The author must be `key`.

@@ -23,7 +23,6 @@ impl Step {
         points: &[FeePoint],
         time: Timestamp,
     ) -> Result<(), EntryError> {
-        by(verified, &self.roles().operator, "the operator")?;
         self.is_edge(node)?;
         self.are_prices_ahead(from, points.len(), time)?;
         if points.iter().any(|point| point.up.min(point.down) < Price::ZERO) {
@@ -34,14 +33,15 @@ impl Step {
             return Err(EntryError::FeeLimit { max });
         }
         let within_caps = points.iter().all(|point| self.state.is_ordinary_fee(point));
-        self.second_signature(verified, within_caps, from, time)?;
+        self.may_publish(verified, within_caps && self.is_in_time(from, time))?;
         for (interval, point) in intervals_from(from, points.len()).zip(points) {
             self.state.fees.insert((interval.index(), node.clone()), *point);
         }
         Ok(())
     }
 
-    /// Envelopes need no notice: what endangers a feeder is often late news, so they bind until the gate closes.
+    /// A lower envelope needs no notice: what endangers a feeder is often late news, so it binds until the gate closes. A higher
+    /// one does, and one above the edge's rating is out of the ordinary whenever it comes.
     pub(super) fn envelope(
         &mut self,
         verified: &VerifiedEntry,
@@ -50,7 +50,6 @@ impl Step {
         points: &[EnvelopePoint],
         time: Timestamp,
     ) -> Result<(), EntryError> {
-        by(verified, &self.roles().operator, "the operator")?;
         if self.state.rules.genesis.forward == Forward::Off {
             return Err(EntryError::ForwardOff);
         }
@@ -59,12 +58,29 @@ impl Step {
         if self.is_closed(from) {
             return Err(EntryError::AfterGate { from, gate: gate_of(from) });
         }
+        self.may_publish(verified, self.is_ordinary_envelope(node, from, points, time))?;
         let mut interval = from;
         for point in points {
             self.state.envelopes.insert((interval.index(), node.clone()), *point);
             interval = interval.next();
         }
         Ok(())
+    }
+
+    fn is_ordinary_envelope(
+        &self,
+        node: &NodeId,
+        from: Interval,
+        points: &[EnvelopePoint],
+        time: Timestamp,
+    ) -> bool {
+        let specs = self.state.rules.network.specs();
+        let Some(edge) = specs.iter().find(|spec| spec.id == *node) else { return false };
+        let rating = EnvelopePoint { up: edge.up, down: edge.down };
+        intervals_from(from, points.len()).zip(points).all(|(interval, point)| {
+            let present = self.state.envelope_at(interval.index(), edge);
+            is_within(point, &rating) && (self.is_in_time(interval, time) || is_within(point, &present))
+        })
     }
 
     /// A cap needs no notice either, only that its interval has not begun. Orders beyond a cap that comes after them are cut
@@ -256,6 +272,16 @@ impl Step {
             what: "envelopes and caps reach at most 8 days ahead; publish the rest later",
         })
     }
+}
+
+/// True if an envelope allows no more than another, either way.
+fn is_within(point: &EnvelopePoint, limit: &EnvelopePoint) -> bool {
+    let within = |wanted: Option<WattHours>, most: Option<WattHours>| match (wanted, most) {
+        (_, None) => true,
+        (None, Some(_)) => false,
+        (Some(wanted), Some(most)) => wanted <= most,
+    };
+    within(point.up, limit.up) && within(point.down, limit.down)
 }
 
 /// `count` intervals from `from` on.

@@ -140,7 +140,7 @@ fn outcomes_of_one_reading_have_different_salts() {
 fn the_block_id_is_the_hash_of_the_header_alone() {
     let street = street();
     let block = &street.blocks.last().unwrap().block;
-    let without = Block { header: block.header.clone(), last_commit: None, entries: vec![] };
+    let without = Block { header: block.header.clone(), last_commit: None, recovery: None, entries: vec![] };
     assert_eq!(without.id(), block.id());
     assert_eq!(block.id().0, Hash32::of(&[b"commonwatt/block/v2", &block.header.to_bytes()]));
     assert_eq!(street.ledger.head(), block.id());

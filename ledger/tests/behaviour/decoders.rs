@@ -39,10 +39,12 @@ fn decode_everything(bytes: &[u8]) {
     canonical::<Outcome>(bytes);
     canonical::<ledger::Ballot>(bytes);
     canonical::<ledger::Evidence>(bytes);
+    canonical::<ledger::Recovery>(bytes);
     if let Ok(block) = UnverifiedBlock::from_bytes(bytes) {
         // Its parts re-encode to the same bytes.
         let mut out = block.header.to_bytes();
         out.extend_from_slice(&block.last_commit.to_bytes());
+        out.extend_from_slice(&block.recovery.to_bytes());
         out.extend_from_slice(&u32::try_from(block.entries.len()).unwrap().to_be_bytes());
         for entry in &block.entries {
             let entry = entry.to_bytes();

@@ -179,6 +179,20 @@ fn nobody_stands_and_the_delegates_stay() {
 }
 
 #[test]
+fn too_few_candidates_leave_a_set_that_bears_a_failure_in_place() {
+    let mut town = Town::new(8);
+    let votes = town.all_approve(8, &[5, 6, 7]);
+    town.epoch_of(&votes);
+    let held = town.epoch(&[5, 6, 7]);
+    assert_eq!((held.result, held.candidates, held.seats.len()), (ElectionResult::Few, 3, 4));
+    assert_eq!((held.term, held.faults), (0, 1));
+    // A fourth candidate, and the seats are filled anew.
+    let held = town.epoch(&[5, 6, 7, 8]);
+    assert_eq!((held.result, held.seats.len()), (ElectionResult::Elected, 4));
+    town.replay();
+}
+
+#[test]
 fn an_owner_has_one_seat_whatever_its_homes() {
     let mut town = Town::with(12, |genesis| {
         for member in genesis.members.iter_mut().take(6) {
@@ -539,7 +553,7 @@ fn a_newcomer_counts_after_thirty_days_of_readings_and_nobody_after_thirty_days_
     let admitted = street.verified(
         Body::Admission(admission(5)),
         OPERATOR,
-        &[(Use::Term, 1), (Use::Term, 2), (Use::Term, 3)],
+        &[(Use::Member, 1), (Use::Member, 2), (Use::Member, 3)],
     );
     street.block(at(5), &[admitted]);
     let day = 24 * 60;

@@ -6,7 +6,7 @@ use market::{Account, Metered, Side};
 
 use crate::fixture::*;
 
-const TERMS: [(Use, u8); 4] = [(Use::Term, 1), (Use::Term, 2), (Use::Term, 3), (Use::Term, 4)];
+const DELEGATES: [(Use, u8); 4] = [(Use::Member, 1), (Use::Member, 2), (Use::Member, 3), (Use::Member, 4)];
 
 fn departure(street: &mut Fixture, number: u8, from: i64) -> VerifiedEntry {
     let body = Body::Departure { home: home(number), from: street.interval(from) };
@@ -138,7 +138,7 @@ fn keys_and_serial_number_of_one_who_left_are_never_used_again() {
     let mut admitted = |change: &dyn Fn(&mut ledger::Admission)| {
         let mut new = admission(5);
         change(&mut new);
-        let entry = street.verified(Body::Admission(new), OPERATOR, &TERMS);
+        let entry = street.verified(Body::Admission(new), OPERATOR, &DELEGATES);
         street.refusal(at(60), &entry)
     };
     assert!(matches!(
@@ -238,7 +238,7 @@ fn a_home_that_joins_and_one_that_leaves_at_a_months_end_are_settled_in_their_mo
     street.baselines(4);
     // July begins with interval 8. Home 4 leaves then, home 5 joins then: admitted a little before.
     let leave = departure(&mut street, 4, 8);
-    let join = street.verified(Body::Admission(admission(5)), OPERATOR, &TERMS);
+    let join = street.verified(Body::Admission(admission(5)), OPERATOR, &DELEGATES);
     street.after(110, &[leave, join]);
     let mut entries: Vec<_> = (0..8).map(|offset| street.read(4, offset, 10, 0)).collect();
     let too_early = street.read(5, 5, 7_000, 0);

@@ -11,11 +11,30 @@ fn envelope(
     offset: i64,
     points: &[(Option<u64>, Option<u64>)],
 ) -> VerifiedEntry {
+    signed_by(street, node, offset, points, &[])
+}
+
+fn countersigned(
+    street: &mut Fixture,
+    node: &str,
+    offset: i64,
+    points: &[(Option<u64>, Option<u64>)],
+) -> VerifiedEntry {
+    signed_by(street, node, offset, points, &[AUDITOR])
+}
+
+fn signed_by(
+    street: &mut Fixture,
+    node: &str,
+    offset: i64,
+    points: &[(Option<u64>, Option<u64>)],
+    others: &[(Use, u8)],
+) -> VerifiedEntry {
     let points =
         points.iter().map(|(up, down)| EnvelopePoint { up: up.map(wh), down: down.map(wh) }).collect();
     let node = NodeId::new(node).unwrap();
     let body = Body::Envelope { node, from: street.interval(offset), points };
-    street.verified(body, OPERATOR, &[])
+    street.verified(body, OPERATOR, others)
 }
 
 fn cap(street: &mut Fixture, number: u8, offset: i64, import: u64, export: u64) -> VerifiedEntry {
@@ -58,7 +77,7 @@ fn a_published_envelope_binds_its_edge_and_interval_alone() {
             all.push(orders(&mut street, &of.map(|of| Wanted { offset, ..of })));
         }
         let published = [
-            envelope(&mut street, "f1", 3, &[(Some(120), None), (None, None)]),
+            countersigned(&mut street, "f1", 3, &[(Some(120), None), (None, None)]),
             envelope(&mut street, "lv", 5, &[(Some(0), Some(0))]),
             envelope(&mut street, "f2", 5, &[(None, Some(0))]),
         ];
@@ -97,6 +116,37 @@ fn an_envelope_may_be_tightened_until_its_gate_and_no_later() {
     assert_eq!(street.refusal(at(26), &late), EntryError::AfterGate { from, gate });
     let past = envelope(&mut street, "f1", 1, &[(Some(300), None)]);
     assert!(matches!(street.refusal(at(26), &past), EntryError::Retroactive { .. }));
+}
+
+#[test]
+fn a_higher_envelope_needs_notice_or_a_second_signature_and_one_above_the_rating_always_the_latter() {
+    const RATING: u64 = 700;
+    let mut street = street_of(2, Forward::Posted, |genesis| {
+        (genesis.network[2].up, genesis.network[2].down) = (Some(wh(RATING)), Some(wh(RATING)));
+    });
+    let first = envelope(&mut street, "f1", 4, &[(Some(100), Some(100))]);
+    street.after(3, &[first]);
+    // Interval 4 begins at minute 60, so its gate closes at 55: no hour is left.
+    let points = |up: u64, down: u64| vec![EnvelopePoint { up: Some(wh(up)), down: Some(wh(down)) }];
+    let body = |street: &Fixture, points: Vec<EnvelopePoint>, offset: i64| Body::Envelope {
+        node: NodeId::new("f1").unwrap(),
+        from: street.interval(offset),
+        points,
+    };
+    for (up, down, ordinary) in [(100, 100, true), (0, 50, true), (101, 100, false), (50, 101, false)] {
+        let alone = street.verified(body(&street, points(up, down), 4), OPERATOR, &[]);
+        assert_eq!(street.ledger.check(&alone, at(4)).is_ok(), ordinary, "{up} {down}");
+        for second in [TREASURER, AUDITOR] {
+            let both = street.verified(body(&street, points(up, down), 4), OPERATOR, &[second]);
+            assert!(street.ledger.check(&both, at(4)).is_ok());
+        }
+    }
+    let later = street.verified(body(&street, points(300, 300), 9), OPERATOR, &[]);
+    assert!(street.ledger.check(&later, at(4)).is_ok(), "with notice");
+    let beyond = street.verified(body(&street, points(RATING + 1, 0), 9), OPERATOR, &[]);
+    assert!(matches!(street.refusal(at(4), &beyond), EntryError::NotEntitled { kind: "envelope", .. }));
+    let agreed = street.verified(body(&street, points(RATING + 1, 0), 9), OPERATOR, &[AUDITOR]);
+    assert!(street.ledger.check(&agreed, at(4)).is_ok());
 }
 
 #[test]

@@ -174,9 +174,14 @@ fn fees_follow_the_rules_of_tariffs() {
         from: energy::Interval::containing(at(600), energy::Mtu::Min60),
         points: vec![ordinary],
     };
-    let hourly = street.verified(body.clone(), OPERATOR, &[]);
+    let hourly = street.verified(body, OPERATOR, &[]);
     assert_eq!(street.refusal(at(1), &hourly), EntryError::WrongMtu);
-    let treasurer = street.verified(body, TREASURER, &[OPERATOR]);
+    let body = Body::NetworkFees {
+        node: NodeId::new("f1").unwrap(),
+        from: street.interval(5),
+        points: vec![ordinary],
+    };
+    let treasurer = street.verified(body, TREASURER, &[]);
     assert!(matches!(
         street.refusal(at(1), &treasurer),
         EntryError::NotEntitled { needed: "the operator", .. }

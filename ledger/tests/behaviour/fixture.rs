@@ -30,6 +30,7 @@ pub const TREASURER: (Use, u8) = (Use::Role, 2);
 pub const AUDITOR: (Use, u8) = (Use::Role, 3);
 pub const METERING: (Use, u8) = (Use::Role, 4);
 pub const ROOT_METER: (Use, u8) = (Use::Role, 5);
+pub const TRUSTEE: (Use, u8) = (Use::Role, 6);
 
 /// 1 000 of the currency.
 pub const DEPOSIT: i64 = 1_000_000_000_000;
@@ -142,6 +143,7 @@ pub fn genesis(homes: u8) -> Genesis {
             operator: key(OPERATOR).public(),
             treasurer: key(TREASURER).public(),
             auditor: key(AUDITOR).public(),
+            trustee: Some(key(TRUSTEE).public()),
             metering_operator: Some(key(METERING).public()),
         },
         root_meter: Some(RootMeter {

@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use energy::{Balance, ClockQuality, MeterSerial, NodeId, Price, Quality, Reading, TakenAt};
 use ledger::codec::Encode;
 use ledger::{
-    AssuranceStatement, Ballot, Block, BlockId, Body, BreachOutcome, Certificate, ConnectionSize,
-    ElectionOutcome, ElectionResult, EntryId, EnvelopePoint, Evidence, FeePoint, Finding, GateOutcome,
-    Hash32, HomeOutcome, IntervalOutcome, Leaf, LeafSource, MemberKeys, MeterAssurance, MeterEvidence,
-    MeterExchange, Order, OrderOutcome, Outcome, OutcomeKind, OwnContract, Participation, PvDeclaration,
-    Registers, Salt, SeatFate, SeatLoss, SeatOutcome, Signature, SignedEntry, SignedProposal, SignedVote,
-    StandingLimits, Statement, TermKeys, VoteKind, reading_hash, vote_signing_bytes,
+    AssuranceStatement, Attestation, Ballot, Block, BlockId, Body, BreachOutcome, Certificate, Chain,
+    ConnectionSize, ElectionOutcome, ElectionResult, EntryId, EnvelopePoint, Evidence, FeePoint, Finding,
+    GateOutcome, Hash32, HomeOutcome, IntervalOutcome, Leaf, LeafSource, MemberKeys, MeterAssurance,
+    MeterEvidence, MeterExchange, Order, OrderOutcome, Outcome, OutcomeKind, OwnContract, Participation,
+    PvDeclaration, RECOVERY_AFTER_MS, Recovery, Registers, Salt, SeatFate, SeatLoss, SeatOffer, SeatOutcome,
+    Signature, SignedEntry, SignedProposal, SignedVote, StandingLimits, Statement, TermKeys, VoteKind,
+    reading_hash, vote_signing_bytes,
 };
 use market::{HomeMatch, Metered, Position, Side};
 
@@ -264,7 +265,7 @@ fn bodies() -> Vec<Sample> {
             Body::Admission(admitted),
             tagged(5, of_admission),
             OPERATOR,
-            vec![(Use::Term, 1), (Use::Term, 2), (Use::Term, 3)],
+            vec![(Use::Member, 1), (Use::Member, 2), (Use::Member, 3)],
         ),
         (
             Body::MeterRegistration { home: Some(home.clone()), meter, exchange: Some(exchange) },
@@ -410,6 +411,7 @@ pub fn encodings() -> Vec<Vec<u8>> {
     all.extend(seat_outcomes().into_iter().map(|(_, outcome, _)| outcome.to_bytes()));
     all.push(Block { last_commit: Some(certificate(&street)), ..block.clone() }.to_bytes());
     all.extend(street.genesis.members.iter().map(Encode::to_bytes));
+    all.push(Block { recovery: Some(Recovery::default()), ..block.clone() }.to_bytes());
     all
 }
 
@@ -637,6 +639,7 @@ fn header_block_certificate_and_votes_have_the_bytes_of_their_golden_files() {
     check("header", &header.to_bytes(), &of_header, &[("block id", header.id().to_string())]);
     let mut of_block =
         vec![("header", header.to_bytes()), ("certificate of the block before, optional", vec![0])];
+    of_block.push(("recovery, optional", vec![0]));
     of_block.push(("count of entries", 2_u32.to_bytes()));
     for entry in &block.entries {
         of_block.push(("length of an entry", u32::try_from(entry.bytes().len()).unwrap().to_bytes()));
@@ -662,6 +665,34 @@ fn header_block_certificate_and_votes_have_the_bytes_of_their_golden_files() {
     let set = street.ledger.delegates();
     let of_set = vec![("term", set.term().to_bytes()), ("delegates: key, home", list(set.as_slice()))];
     check("delegates", &set.to_bytes(), &of_set, &[("hash", set.hash().hex())]);
+}
+
+#[test]
+fn a_recovery_has_the_bytes_of_its_golden_file() {
+    let street = small_chain();
+    let chain = Chain { recovery: 1, ..*street.ledger.chain() };
+    let [member, consensus, cosigner] =
+        [(Use::Member, 1), (Use::Term, 91), (Use::Term, 92)].map(|of| key(of).signing());
+    let offer = SeatOffer::sign(&chain, home(1), &member, &consensus, &cosigner);
+    let of_offer = vec![
+        ("home", offer.home.to_bytes()),
+        ("keys: consensus, cosigner", offer.keys.to_bytes()),
+        (
+            "signatures: member, consensus, cosigner",
+            offer.signatures.iter().flat_map(Encode::to_bytes).collect(),
+        ),
+    ];
+    check("recovery-seat", &offer.to_bytes(), &of_offer, &[]);
+    let time = street.ledger.head_time().plus_ms(RECOVERY_AFTER_MS);
+    let block = street.ledger.propose_recovery(None, (1, time), vec![offer.clone()]).unwrap().block;
+    let height = street.ledger.height();
+    let attestation = Attestation::sign(&block.header, height, street.ledger.head(), &member);
+    let of_attestation = parts!(attestation; signer, height, head, signature);
+    let id = [("recovery block id", block.id().to_string())];
+    check("recovery-attestation", &attestation.to_bytes(), &of_attestation, &id);
+    let recovery = Recovery { seats: vec![offer], attestations: vec![attestation] };
+    let of_recovery = vec![("seats", list(&recovery.seats)), ("attestations", list(&recovery.attestations))];
+    check("recovery", &recovery.to_bytes(), &of_recovery, &[]);
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod meters;
 mod money;
 mod operator_readings;
 mod readings;
+mod recovery;
 mod refusals;
 mod rent;
 mod settlement;

@@ -1,31 +1,69 @@
 use ledger::{Body, EntryError, Genesis, GenesisError, Ledger, MemberKeys, Stream};
 
 use crate::fixture::*;
+use crate::town::Town;
 
-const TERMS: [(Use, u8); 4] = [(Use::Term, 1), (Use::Term, 2), (Use::Term, 3), (Use::Term, 4)];
+const DELEGATES: [(Use, u8); 4] = [(Use::Member, 1), (Use::Member, 2), (Use::Member, 3), (Use::Member, 4)];
 
 #[test]
 fn an_admission_needs_the_operator_and_more_than_half_of_the_delegates() {
-    let mut street = Fixture::new(4);
-    let body = Body::Admission(admission(5));
-    let half = street.verified(body.clone(), OPERATOR, &TERMS[..2]);
-    assert!(matches!(
-        street.refusal(at(1), &half),
-        EntryError::NotEntitled { needed: "more than half of the delegates", .. }
-    ));
-    let nobody = street.verified(body.clone(), (Use::Member, 1), &TERMS);
-    assert!(matches!(street.refusal(at(1), &nobody), EntryError::NotEntitled { needed: "the operator", .. }));
-    let members = [(Use::Member, 1), (Use::Member, 2), (Use::Member, 3)];
-    let not_delegates = street.verified(body.clone(), OPERATOR, &members);
-    assert!(matches!(street.refusal(at(1), &not_delegates), EntryError::NotEntitled { .. }));
-    let admitted = street.verified(body, OPERATOR, &TERMS[1..]);
+    let mut street = Fixture::new(7);
+    let body = Body::Admission(admission(8));
+    let mut refused = |by: (Use, u8), others: &[(Use, u8)]| {
+        let entry = street.verified(body.clone(), by, others);
+        match street.refusal(at(1), &entry) {
+            EntryError::NotEntitled { kind: "admission", needed } => needed,
+            other => panic!("{other}"),
+        }
+    };
+    assert!(refused(OPERATOR, &DELEGATES[..2]).contains("more than half of the seats"));
+    assert_eq!(refused((Use::Member, 5), &DELEGATES), "the operator");
+    let others = [(Use::Member, 5), (Use::Member, 6), (Use::Member, 7), (Use::Member, 1), (Use::Member, 2)];
+    assert!(refused(OPERATOR, &others).contains("more than half of the seats"), "members without a seat");
+    let term_keys = [(Use::Term, 1), (Use::Term, 2), (Use::Term, 3)];
+    assert!(refused(OPERATOR, &term_keys).contains("member key"));
+    let admitted = street.verified(body, OPERATOR, &DELEGATES[1..]);
     street.block(at(1), &[admitted]);
-    assert_eq!(street.ledger.member(&home(5)).unwrap().admission, admission(5));
-    assert_eq!(street.ledger.members().len(), 5);
-    let entries = [street.read(5, -1, 0, 0), street.read(5, 0, 10, 0)];
+    assert_eq!(street.ledger.member(&home(8)).unwrap().admission, admission(8));
+    assert_eq!(street.ledger.members().len(), 8);
+    let entries = [street.read(8, -1, 0, 0), street.read(8, 0, 10, 0)];
     street.after(16, &entries);
     street.after(30, &[]);
-    assert_eq!(street.settled(5, 0).metered.unwrap().import, wh(10));
+    assert_eq!(street.settled(8, 0).metered.unwrap().import, wh(10));
+}
+
+/// Whether an admission that homes 1 to 3 countersigned is taken now.
+fn would_admit(town: &mut Town) -> bool {
+    let entry = town.street.verified(Body::Admission(admission(9)), OPERATOR, &DELEGATES[..3]);
+    let time = town.ledger().head_time().plus_ms(1);
+    town.ledger().check(&entry, time).is_ok()
+}
+
+#[test]
+fn who_was_a_delegate_up_to_two_epochs_ago_still_countersigns() {
+    let mut town = Town::new(8);
+    let votes = town.all_approve(8, &[5, 6, 7]);
+    town.epoch_of(&votes);
+    assert!(would_admit(&mut town));
+    // Homes 5 to 8 take the seats at the end of epoch 1.
+    town.epoch(&[5, 6, 7, 8]);
+    assert_eq!(town.ledger().epoch().number, 2);
+    for epoch in 2..5 {
+        assert_eq!(town.ledger().epoch().number, epoch);
+        assert!(would_admit(&mut town), "epoch {epoch}");
+        town.epoch(&[5, 6, 7, 8]);
+    }
+    assert!(!would_admit(&mut town), "three epochs after they last had a seat");
+}
+
+#[test]
+fn several_homes_of_one_owner_countersign_as_one() {
+    let mut town = Town::with(8, |genesis| {
+        for member in genesis.members.iter_mut().take(3) {
+            member.admission.owner = "landlord".to_owned();
+        }
+    });
+    assert!(!would_admit(&mut town));
 }
 
 #[test]
@@ -34,7 +72,7 @@ fn an_admission_of_a_member_an_unknown_node_or_a_key_in_use_is_refused() {
     let mut refused = |change: &dyn Fn(&mut ledger::Admission)| {
         let mut admission = admission(5);
         change(&mut admission);
-        let entry = street.verified(Body::Admission(admission), OPERATOR, &TERMS);
+        let entry = street.verified(Body::Admission(admission), OPERATOR, &DELEGATES);
         street.refusal(at(1), &entry)
     };
     assert_eq!(refused(&|new| new.home = home(1)), EntryError::AlreadyMember { home: home(1) });

@@ -136,7 +136,9 @@ fn a_bank_balance_below_the_accounts_stops_withdrawals_until_it_is_attested_agai
     let alone = bank(&mut street, 0, &[]);
     assert!(matches!(street.refusal(at(1), &alone), EntryError::NotEntitled { needed: "the auditor", .. }));
     let short = bank(&mut street, 2 * DEPOSIT - 1, &[AUDITOR]);
+    assert_eq!(street.ledger.bank_shortfall(), None, "nothing was attested yet");
     street.block(at(1), &[short]);
+    assert_eq!(street.ledger.bank_shortfall(), Some(nano(1)));
     let out = withdrawal(&mut street, 1, 5, &[(Use::Member, 1)]);
     assert_eq!(
         street.refusal(at(2), &out).to_string(),
@@ -145,6 +147,7 @@ fn a_bank_balance_below_the_accounts_stops_withdrawals_until_it_is_attested_agai
     let whole = bank(&mut street, 2 * DEPOSIT, &[AUDITOR]);
     let out = withdrawal(&mut street, 1, 5, &[(Use::Member, 1)]);
     street.block(at(2), &[whole, out]);
+    assert_eq!(street.ledger.bank_shortfall(), None);
     assert_eq!(street.balance(1), DEPOSIT - 5);
 }
 

@@ -35,6 +35,26 @@ fn a_tariff_outside_its_caps_needs_a_second_signature() {
 }
 
 #[test]
+fn treasurer_and_auditor_together_publish_where_the_operator_cannot() {
+    let mut street = Fixture::new(2);
+    let body = |import: i64, street: &Fixture| Body::TariffSeries {
+        from: street.interval(5),
+        points: vec![tariff(import, 80_000)],
+    };
+    for import in [200_000, 2_000_000] {
+        let both = street.verified(body(import, &street), TREASURER, &[AUDITOR]);
+        assert!(street.ledger.check(&both, at(1)).is_ok());
+        for alone in [TREASURER, AUDITOR, METERING] {
+            let entry = street.verified(body(import, &street), alone, &[]);
+            assert!(matches!(street.refusal(at(1), &entry), EntryError::NotEntitled { .. }));
+        }
+        // Others' signatures do not make a member's entry the community's.
+        let member = street.verified(body(import, &street), (Use::Member, 1), &[TREASURER, AUDITOR]);
+        assert!(matches!(street.refusal(at(1), &member), EntryError::NotEntitled { .. }));
+    }
+}
+
+#[test]
 fn less_than_an_hours_notice_needs_a_second_signature() {
     let mut street = Fixture::new(2);
     street.block(at(0).plus_ms(1), &[]);

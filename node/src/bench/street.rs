@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use anyhow::Context as _;
 use ed25519_dalek::SigningKey;
 use energy::{
     Balance, ClockQuality, HomeId, Interval, MeterSerial, Mtu, NodeId, Price, Quality, Reading, TakenAt,
@@ -167,7 +168,8 @@ pub(super) fn genesis(
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
     let seats = delegates.iter().enumerate().map(|(number, identity)| {
-        Ok(Delegate { key: identity.consensus_public(), home: HomeId::new(&format!("d{number}"))? })
+        let key = identity.consensus_public().context("it has no consensus key")?;
+        Ok(Delegate { key, home: HomeId::new(&format!("d{number}"))? })
     });
     let role = |name| PublicKey::of(&key_of(name, 0));
     let genesis = Genesis {
@@ -205,6 +207,7 @@ pub(super) fn genesis(
             operator: role("operator"),
             treasurer: role("treasurer"),
             auditor: role("auditor"),
+            trustee: None,
             metering_operator: None,
         },
         root_meter: None,

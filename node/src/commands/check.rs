@@ -1,4 +1,4 @@
-//! `commonwatt check`: configuration, genesis and keys, without touching meter, network or ledger.
+//! `commonwatt check`: configuration, genesis, keys and the stored ledger, without touching meter or network.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +11,8 @@ use super::{CommandError, out};
 use crate::cli::{CheckArgs, Exit, Output};
 use crate::config::Config;
 use crate::genesis_file;
-use crate::identity::{self, Identity};
+use crate::identity::{self, Identity, MembershipError};
+use crate::store::ledger_db::LedgerDb;
 
 /// What was found.
 #[derive(Default)]
@@ -55,11 +56,28 @@ fn check_home(config: &Config, findings: &mut Findings) {
         check_root_meter(config, genesis, findings);
         check_profile(config, genesis, findings);
     }
-    if let (Some(genesis), Some(identity)) = (genesis, identity)
-        && findings.take(identity.check_member(&genesis, &config.home)).is_some()
-    {
-        let delegate = genesis.delegates.iter().any(|delegate| delegate.home == config.home);
-        findings.facts.push(format!("keys of a {}", if delegate { "delegate" } else { "member" }));
+    if let (Some(genesis), Some(identity)) = (genesis, identity) {
+        check_membership(config, &genesis, &identity, findings);
+    }
+}
+
+/// The ledger here knows best; before there is one the genesis does, as far as founders go.
+fn check_membership(config: &Config, genesis: &Genesis, identity: &Identity, findings: &mut Findings) {
+    let path = config.data_dir.join("ledger.db");
+    let ledger = path.exists().then(|| LedgerDb::current(&path, genesis).ok()).flatten();
+    let keys = ledger.as_ref().and_then(|ledger| Some(ledger.member(&config.home)?.admission.keys));
+    if keys == Some(identity.keys()) {
+        return findings.facts.push("keys of a member".to_owned());
+    }
+    match identity.check_member(genesis, &config.home) {
+        Ok(()) => {
+            let delegate = genesis.delegates.iter().any(|delegate| delegate.home == config.home);
+            findings.facts.push(format!("keys of a {}", if delegate { "delegate" } else { "member" }));
+        }
+        Err(MembershipError::NotAMember { home, .. }) => findings.warnings.push(format!(
+            "home {home} is no founder and no member by the ledger here: its node runs, and takes part once it is admitted"
+        )),
+        Err(error) => findings.errors.push(error.into()),
     }
 }
 

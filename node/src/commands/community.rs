@@ -6,6 +6,7 @@ use super::CommandError;
 use super::hand_in::CountersignArgs;
 use crate::cli::{Exit, Output};
 
+pub mod admit;
 pub mod agree;
 pub mod allocation;
 pub mod limits;
@@ -24,9 +25,13 @@ pub enum CommunityCommand {
     Contract(agree::ContractArgs),
     /// Changes a home's part in sharing by keys; member and operator sign.
     Participation(agree::ParticipationArgs),
+    /// Admits a home; operator and delegates sign.
+    Admit(admit::AdmitArgs),
+    /// Gives a home new keys; its member signs with the present one.
+    Rotate(admit::RotateArgs),
     /// Takes a home out of the community; member and operator sign.
     Leave(agree::LeaveArgs),
-    /// Adds a signature to a contract, participation or departure that somebody else began, and hands it in.
+    /// Adds a signature to an admission, contract, participation or departure that somebody else began, and hands it in.
     #[command(after_help = agree::COUNTERSIGN_EXAMPLES)]
     Countersign(CountersignArgs),
     /// What the metering operator metered.
@@ -49,6 +54,8 @@ pub(super) fn community(command: &CommunityCommand, output: Output) -> Result<Ex
         CommunityCommand::Limits(limits::LimitsCommand::Show(args)) => limits::show(args, output),
         CommunityCommand::Contract(args) => super::block_on(agree::contract(args, output))?,
         CommunityCommand::Participation(args) => super::block_on(agree::participation(args, output))?,
+        CommunityCommand::Admit(args) => super::block_on(admit::admit(args, output))?,
+        CommunityCommand::Rotate(args) => super::block_on(admit::rotate(args, output))?,
         CommunityCommand::Leave(args) => super::block_on(agree::leave(args, output))?,
         CommunityCommand::Countersign(args) => super::block_on(agree::countersign(args, output))?,
         CommunityCommand::Readings(readings::ReadingsCommand::Import(args)) => {

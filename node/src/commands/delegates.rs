@@ -4,9 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use energy::HomeId;
-use ledger::{
-    APPROVALS_MAX, Ballot, Body, DelegateSet, Entry, Genesis, Ledger, PublicKey, SignedEntry, Stream,
-};
+use ledger::{APPROVALS_MAX, Ballot, Body, DelegateSet, Entry, Ledger, PublicKey, SignedEntry, Stream};
 use serde_json::{Value, json};
 
 use super::hand_in::{self, Author, NodeArgs, Outcome, Reached, usage};
@@ -197,7 +195,7 @@ pub(super) async fn vote(args: &VoteArgs, output: Output) -> Result<Exit, Comman
     let genesis = args.node.genesis()?;
     let node = args.node.reach(&genesis).await?;
     let said = ballot_words(&ballot);
-    let signed = sign(&args.node, &node, &genesis, |home| Body::Vote { home, ballot })?;
+    let signed = sign(&args.node, &node, |home| Body::Vote { home, ballot })?;
     finish(&node, &signed, &format!("vote for {said}"), output).await
 }
 
@@ -211,7 +209,7 @@ pub(super) async fn candidate(args: &CandidateArgs, output: Output) -> Result<Ex
     let ledger = ledger_of(&node)?;
     if args.no {
         let term = ledger.coming_term();
-        let signed = sign(&args.node, &node, &genesis, |home| Body::Candidacy { home, term, keys: None })?;
+        let signed = sign(&args.node, &node, |home| Body::Candidacy { home, term, keys: None })?;
         return finish(&node, &signed, "no candidacy", output).await;
     }
     let (config, key) = member(&args.node)?;
@@ -239,7 +237,6 @@ fn member(args: &NodeArgs) -> Result<(Config, ed25519_dalek::SigningKey), Comman
 fn sign(
     args: &NodeArgs,
     node: &Reached<'_>,
-    genesis: &Genesis,
     body: impl FnOnce(HomeId) -> Body,
 ) -> Result<SignedEntry, CommandError> {
     let (config, key) = member(args)?;
@@ -247,7 +244,7 @@ fn sign(
     let author = Author { signer, stream: Stream::Delegates, home: Some(&config.home) };
     let number = node.next_number(author)?;
     let entry = Entry { signer, number, salt: fresh_salt()?, body: body(config.home.clone()) };
-    Ok(entry.sign(&genesis.chain(), &key))
+    Ok(entry.sign(&node.chain, &key))
 }
 
 async fn finish(

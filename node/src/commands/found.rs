@@ -225,7 +225,7 @@ impl Keys {
     /// Stands in while the rest is checked.
     fn placeholder(root_meter: bool) -> Self {
         let [operator, treasurer, auditor, root] = [1, 2, 3, 4].map(|number| PublicKey([number; 32]));
-        let roles = Roles { operator, treasurer, auditor, metering_operator: None };
+        let roles = Roles { operator, treasurer, auditor, trustee: None, metering_operator: None };
         Self { roles, root_meter: root_meter.then_some(root) }
     }
 
@@ -236,7 +236,7 @@ impl Keys {
             identity::load_or_create_key(&path).map(|key| PublicKey::of(&key))
         };
         let (operator, treasurer, auditor) = (key("operator")?, key("treasurer")?, key("auditor")?);
-        let roles = Roles { operator, treasurer, auditor, metering_operator: None };
+        let roles = Roles { operator, treasurer, auditor, trustee: None, metering_operator: None };
         Ok(Self { roles, root_meter: if root_meter { Some(key("root-meter")?) } else { None } })
     }
 

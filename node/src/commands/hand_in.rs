@@ -82,6 +82,9 @@ pub struct CountersignArgs {
     /// The file that --sign-only wrote.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+    /// Copies of the same entry that others signed side by side: their signatures are joined.
+    #[arg(long, value_name = "FILE")]
+    pub join: Vec<PathBuf>,
     /// Only prints what it says.
     #[arg(long, conflicts_with_all = ["as_member", "sign_also", "sign_only"])]
     pub show: bool,
@@ -106,10 +109,17 @@ impl CountersignArgs {
         let (Some(signed), true) = (entries.pop(), entries.is_empty()) else {
             return Err(CommandError::config(format!("{} holds more than one entry", self.file.display())));
         };
-        if !self.show && !self.as_member && self.sign_also.is_empty() {
-            return Err(usage("--as-member or --sign-also KEY says who signs; --show only prints the file"));
+        if !self.show && !self.as_member && self.sign_also.is_empty() && self.join.is_empty() {
+            return Err(usage(
+                "--as-member or --sign-also KEY says who signs, --join FILE adds signatures; --show only prints the file",
+            ));
         }
-        Ok(signed)
+        self.join.iter().try_fold(signed, |signed, path| {
+            let other = read(path, kinds)?.pop().and_then(|other| signed.joined(other));
+            let differs =
+                || format!("{} is a copy of another entry than {}", path.display(), self.file.display());
+            other.ok_or_else(|| CommandError::config(differs()))
+        })
     }
 
     /// Adds the signatures asked for, each of one of `roles` or of the member whom the entry is about, and writes or hands
@@ -120,10 +130,14 @@ impl CountersignArgs {
         roles: &[Role],
         genesis: &Genesis,
     ) -> Result<(SignedEntry, Outcome), CommandError> {
-        let chain = genesis.chain();
+        let chain = self.node.chain(genesis).await?;
         let mut signed = with_roles(signed, &self.sign_also, roles, &chain)?;
         if let (true, Some(config)) = (self.as_member, &self.node.config) {
-            let key = member_key(config, signed.unchecked().body.home())?;
+            let key = match &signed.unchecked().body {
+                // A delegate signs for somebody else.
+                Body::Admission(_) => any_member_key(config)?,
+                body => member_key(config, body.home())?,
+            };
             signed = signed.countersign(&chain, &key);
         }
         let outcome =
@@ -192,6 +206,20 @@ impl NodeArgs {
         Ok(genesis_file::load(&path)?)
     }
 
+    /// What signatures are for: the chain of the genesis, as often recovered as the ledger on this machine or the node says. A
+    /// community that was never recovered needs neither.
+    pub(super) async fn chain(&self, genesis: &Genesis) -> Result<Chain, CommandError> {
+        let recovery = match self.database()? {
+            Some(path) => LedgerDb::current(&path, genesis).map_err(super::bill::stored)?.chain().recovery,
+            None if self.connect.is_some() => {
+                let member = self.client()?.member().await.map_err(|error| status::refused(&error))?;
+                member.recovery
+            }
+            None => 0,
+        };
+        Ok(Chain { recovery, ..genesis.chain() })
+    }
+
     /// The way to the node.
     fn client(&self) -> Result<Client, CommandError> {
         if self.config.is_none() && self.connect.is_none() {
@@ -227,7 +255,9 @@ impl NodeArgs {
         let database = self.database()?;
         let ledger = database.as_ref().map(|path| LedgerDb::current(path, genesis)).transpose();
         let ledger = ledger.map_err(super::bill::stored)?;
-        Ok(Reached { genesis, client, member, database, ledger, wait: Duration::from_secs(self.wait) })
+        let chain = Chain { recovery: member.recovery, ..genesis.chain() };
+        let wait = Duration::from_secs(self.wait);
+        Ok(Reached { genesis, chain, client, member, database, ledger, wait })
     }
 
     /// As [`Reached::end`], for what was signed without asking the node.
@@ -247,6 +277,8 @@ impl NodeArgs {
 /// A node that answers.
 pub(super) struct Reached<'a> {
     genesis: &'a Genesis,
+    /// What signatures are for: the chain of the genesis, as often recovered as the node says.
+    pub chain: Chain,
     /// The way to it.
     pub client: Client,
     /// What it said of its home.
@@ -329,7 +361,7 @@ impl Reached<'_> {
     /// Hands in one entry after the other and waits for each until it is final. What the ledger of a node on this machine
     /// would refuse is refused before anything is handed in.
     async fn hand_in(&self, entries: &[SignedEntry]) -> Result<Outcome, CommandError> {
-        let chain = self.genesis.chain();
+        let chain = self.chain;
         let checked = entries.iter().map(|entry| verified(entry.clone(), &chain));
         let entries: Vec<VerifiedEntry> = checked.collect::<Result<_, _>>()?;
         entries.iter().try_for_each(|entry| self.would_be_taken(entry))?;
@@ -497,6 +529,11 @@ pub(super) fn member_key(config: &Path, whose: Option<&HomeId>) -> Result<Signin
         )));
     }
     Ok(Identity::load(&config.data_dir)?.member().clone())
+}
+
+/// The member key of the node whose `config` is, whatever home an entry is about.
+pub(super) fn any_member_key(config: &Path) -> Result<SigningKey, CommandError> {
+    Ok(Identity::load(&Config::load(config)?.data_dir)?.member().clone())
 }
 
 /// Writes entries that lack a signature into a new file, a line each.

@@ -77,7 +77,7 @@ impl JoinCard {
                 reading: keys.reading.hex(),
                 network: keys.network.hex(),
             },
-            consensus_key: identity.consensus_public().hex(),
+            consensus_key: identity.consensus_public().map(|key| key.hex()).unwrap_or_default(),
             meter: CardMeter::of(profile, None),
             peer: None,
         }
@@ -136,6 +136,16 @@ impl JoinCard {
             keys,
             meter: self.meter.registration().map_err(wrong)?,
         })
+    }
+
+    /// The home and its keys.
+    ///
+    /// # Errors
+    /// What is missing or cannot be.
+    pub(super) fn keys(&self) -> Result<(HomeId, MemberKeys), CommandError> {
+        let root = NodeId::new("none").ok();
+        let Admission { home, keys, .. } = self.admission(root)?;
+        Ok((home, keys))
     }
 
     /// The consensus key.

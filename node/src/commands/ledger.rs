@@ -1,5 +1,8 @@
 //! `commonwatt ledger verify`: replays what is stored and compares.
 
+pub mod look;
+pub mod recover;
+
 use std::path::PathBuf;
 
 use serde_json::json;

@@ -11,7 +11,7 @@ mod hand_in;
 mod init;
 mod join;
 mod join_card;
-mod ledger;
+pub mod ledger;
 pub mod market;
 pub mod meter;
 pub mod money;
@@ -108,6 +108,12 @@ pub fn dispatch(cli: Cli) -> Result<Exit, CommandError> {
         Command::Meter(command) => meter::meter(command, output),
         Command::Market(command) => block_on(market::market(command, output))?,
         Command::Ledger(LedgerCommand::Verify(args)) => ledger::verify(&args, output),
+        Command::Ledger(LedgerCommand::Head(args)) => block_on(ledger::look::head(&args, output))?,
+        Command::Ledger(LedgerCommand::Block(args)) => block_on(ledger::look::block(&args, output))?,
+        Command::Ledger(LedgerCommand::WhyMissed(args)) => block_on(ledger::look::why_missed(&args, output))?,
+        Command::Ledger(LedgerCommand::Recover(command)) => {
+            block_on(ledger::recover::recover(&command, output))?
+        }
         Command::Ledger(LedgerCommand::Delegates(args)) => delegates::delegates(&args, output),
         Command::Ledger(LedgerCommand::Vote(args)) => block_on(delegates::vote(&args, output))?,
         Command::Ledger(LedgerCommand::Candidate(args)) => block_on(delegates::candidate(&args, output))?,

@@ -300,8 +300,8 @@ impl SigningArgs {
         let key = hand_in::role_key(&self.treasurer_key, &roles.treasurer)?;
         let node = self.node.reach(genesis).await?;
         let number = node.member.next_treasurer_number;
-        let signed = hand_in::sign(body, number, &genesis.chain(), &key)?;
-        let signed = hand_in::with_roles(signed, &self.sign_also, &money_roles(genesis), &genesis.chain())?;
+        let signed = hand_in::sign(body, number, &node.chain, &key)?;
+        let signed = hand_in::with_roles(signed, &self.sign_also, &money_roles(genesis), &node.chain)?;
         let outcome = node.end(std::slice::from_ref(&signed), self.sign_only.as_deref()).await?;
         Ok(ended(&signed, self.sign_only.as_deref(), outcome, output))
     }

@@ -18,7 +18,6 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, CommandError> {
     start_log(&config.log_level)?;
     let genesis = genesis_file::load(&config.genesis)?;
     let identity = Identity::load(&config.data_dir)?;
-    identity.check_member(&genesis, &config.home)?;
     check::check_meters(&config, &genesis)?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");

@@ -544,6 +544,7 @@ fn genesis(
             operator: PublicKey::of(&roles.operator),
             treasurer: roles.treasurer,
             auditor: roles.auditor,
+            trustee: None,
             metering_operator: None,
         },
         root_meter: Some(RootMeter {
@@ -556,7 +557,10 @@ fn genesis(
         delegates: parts
             .iter()
             .take(seats)
-            .map(|part| Delegate { key: part.identity.consensus_public(), home: part.home.id.clone() })
+            .map(|part| Delegate {
+                key: part.identity.consensus_public().unwrap_or(PublicKey([0; 32])),
+                home: part.home.id.clone(),
+            })
             .collect(),
         stake: ledger::Stake::Membership,
     };

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use api::{
-    BlockRow, Event, Finality, Flows, LiveInterval, Member, MeterRow, MeterStatus, Meters, NumberedEvent,
-    Peer, Power, Relaying, SCHEMA_VERSION, Status, Time,
+    BlockRow, Event, Finality, Flows, LiveInterval, Member, MeterRow, MeterStatus, Meters, NodeNote,
+    NumberedEvent, Peer, Power, Relaying, SCHEMA_VERSION, Status, Time,
 };
 use energy::{HomeId, Interval, Mtu, Timestamp};
 use ledger::Ledger;
@@ -25,6 +25,9 @@ const POWER_STALE_MS: u64 = 60_000;
 
 /// How many events are kept for a listener that comes back: at one block a second, about four minutes.
 const EVENTS_KEPT: usize = 256;
+
+/// How many of the engine's notes are kept.
+const NOTES_KEPT: usize = 512;
 
 /// What stays the same while the node runs.
 pub struct About {
@@ -102,6 +105,7 @@ struct State {
     import_price: Option<i64>,
     member: Option<Member>,
     ledger: Option<Arc<Ledger>>,
+    notes: VecDeque<NodeNote>,
     last_id: u64,
     recent: VecDeque<Arc<NumberedEvent>>,
     listeners: Option<broadcast::Sender<Arc<NumberedEvent>>>,
@@ -130,6 +134,7 @@ impl Live {
             import_price: None,
             member: None,
             ledger: None,
+            notes: VecDeque::new(),
             last_id: 0,
             recent: VecDeque::new(),
             listeners: Some(broadcast::channel(EVENTS_KEPT).0),
@@ -268,6 +273,24 @@ impl Live {
     #[must_use]
     pub fn ledger(&self) -> Option<Arc<Ledger>> {
         self.lock().ledger.clone()
+    }
+
+    /// Something the engine noted while it decided `height`; the last 512 are kept.
+    pub fn note(&self, height: u64, text: String) {
+        let time = Time(self.market_time());
+        let mut state = self.lock();
+        if state.notes.len() == NOTES_KEPT {
+            state.notes.pop_front();
+        }
+        state.notes.push_back(NodeNote { time, height, text });
+    }
+
+    /// The engine's notes between two market times, oldest first.
+    #[must_use]
+    pub fn notes_between(&self, from: Timestamp, until: Timestamp) -> Vec<NodeNote> {
+        let state = self.lock();
+        let within = |note: &&NodeNote| (from..=until).contains(&note.time.0);
+        state.notes.iter().filter(within).cloned().collect()
     }
 
     /// Claim and reserves in n.

@@ -13,6 +13,7 @@ pub fn member_of(ledger: &Ledger, home: &HomeId) -> Option<Member> {
         schema_version: SCHEMA_VERSION,
         home: home.to_string(),
         chain: ledger.chain().id.hex(),
+        recovery: ledger.chain().recovery,
         meter: registered(&member.admission.meter),
         root_meter: ledger.root_meter().map(registered),
         next_number: next(&member.admission.keys.member),

@@ -6,9 +6,9 @@
 //!   (`HttpOnly`, `SameSite=Strict`) that opens the page and reads, but is not the token.
 //! - A request must name this server by IP address, `localhost` or a configured name, so that no foreign web page can
 //!   reach it through a rebound name. Bodies, durations, connections and streams are limited.
-//! - The server only reads: `ledger.db` through connections opened read-only, the present through [`Live`]. There are two
-//!   ways in: a signed ledger entry, handed to the engine; and an order or cancel of this home, which the order desk
-//!   signs. Both need the bearer token in a header, which no foreign page can make a browser send; a cookie only reads.
+//! - The server only reads: `ledger.db` through connections opened read-only, the present through [`Live`]. There are three
+//!   ways in: a signed ledger entry, handed to the engine; an order or cancel of this home, which the order desk
+//!   signs; and a step of a recovery of the chain. All need the bearer token in a header, which no foreign page can make a browser send; a cookie only reads.
 //! - It serves its own home. Rows of other homes are never read but to count who had a part in a gate; totals of the
 //!   community are of five homes or more.
 //!
@@ -22,6 +22,7 @@ mod delegates;
 mod events;
 mod guard;
 mod household;
+mod ledger;
 mod live;
 mod market;
 mod member;
@@ -35,15 +36,16 @@ mod tests;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ::ledger::ENTRY_BYTES_MAX;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 use energy::HomeId;
-use ledger::ENTRY_BYTES_MAX;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::desk::DeskHandle;
+use crate::engine::EngineHandle;
 use crate::household::View;
 use crate::zone::Zone;
 use database::Database;
@@ -70,6 +72,8 @@ pub struct HttpState {
     pub token: TokenHash,
     /// Where signed entries go, in their canonical encoding; `None` if this node takes none.
     pub submit: Option<mpsc::Sender<Vec<u8>>>,
+    /// Takes part in recoveries of the chain; `None` if this node does not.
+    pub engine: Option<EngineHandle>,
     /// Signs orders of the home; `None` if this node signs none.
     pub desk: Option<DeskHandle>,
     /// What the household's agent shows; `None` where there is none.
@@ -112,6 +116,13 @@ pub fn router(state: HttpState) -> Router {
         .route("/assurance", get(routes::assurance))
         .route("/blocks", get(routes::blocks))
         .route("/ledger/delegates", get(delegates::delegates))
+        .route("/ledger/head", get(ledger::head))
+        .route("/ledger/block", get(ledger::block))
+        .route("/ledger/missed", get(ledger::missed))
+        .route(
+            "/ledger/recovery",
+            post(ledger::recovery).layer(DefaultBodyLimit::max(ledger::RECOVERY_BYTES_MAX)),
+        )
         .route("/peers", get(routes::peers))
         .route("/meters", get(routes::meters))
         .route("/household", get(household::household))

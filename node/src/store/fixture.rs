@@ -116,6 +116,7 @@ pub fn genesis() -> Genesis {
             operator: public(ROLE, 1),
             treasurer: public(ROLE, 2),
             auditor: public(ROLE, 3),
+            trustee: None,
             metering_operator: None,
         },
         root_meter: Some(RootMeter {
@@ -247,7 +248,7 @@ impl Street {
     fn admission(&mut self) -> VerifiedEntry {
         let signed = self.sign(&key(ROLE, 1), Body::Admission(admission(5)));
         let chain = *self.ledger.chain();
-        let signed = (1..=3).fold(signed, |signed, seat| signed.countersign(&chain, &key(TERM, seat)));
+        let signed = (1..=3).fold(signed, |signed, seat| signed.countersign(&chain, &key(MEMBER, seat)));
         signed.verify(&chain).unwrap()
     }
 

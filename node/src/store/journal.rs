@@ -10,9 +10,10 @@
 
 use std::path::{Path, PathBuf};
 
+use ed25519_dalek::SigningKey;
 use energy::{Reading, Timestamp};
 use ledger::codec::Decode;
-use ledger::{Body, Chain, EntryId, SignedEntry, Stream, VerifiedEntry, reading_hash};
+use ledger::{Body, Chain, EntryId, PublicKey, SignedEntry, Stream, VerifiedEntry, reading_hash};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
 use super::StoreError;
@@ -49,6 +50,30 @@ impl Journal {
         let schema = Schema { sql: SCHEMA, version: SCHEMA_VERSION, chain, home: None };
         let connection = database::open(path, Durability::Full, &schema, |_| Ok(()))?;
         Ok(Self { connection, path: path.to_owned(), chain: *chain })
+    }
+
+    /// The chain was recovered since: what `key` signed for it before, and no block holds, is signed anew, with the numbers and
+    /// records it has. Returns how many entries were.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn sign_anew(&mut self, key: &SigningKey) -> Result<usize, StoreError> {
+        let fault = |source| StoreError::database(&self.path, "sign entries anew")(source);
+        let (chain, signer) = (self.chain, PublicKey::of(key));
+        let transaction = begin(&mut self.connection).map_err(fault)?;
+        let mut anew = 0;
+        for (sequence, signed) in open_entries(&transaction).map_err(fault)? {
+            if signed.unchecked().signer != signer || signed.clone().verify(&chain).is_ok() {
+                continue;
+            }
+            let entry = signed.unchecked().clone().sign(&chain, key).verify(&chain)?;
+            let sql = "UPDATE entry SET id = ?2, bytes = ?3 WHERE sequence = ?1";
+            let values = (sequence, entry.id().0.0, entry.bytes());
+            transaction.execute(sql, values).map_err(fault)?;
+            anew += 1;
+        }
+        transaction.commit().map_err(fault)?;
+        Ok(anew)
     }
 
     /// Has the next reading made and signed by `make`, and stores it. It is durable when this returns, and only then
@@ -209,6 +234,13 @@ impl Journal {
     }
 }
 
+fn open_entries(connection: &Connection) -> rusqlite::Result<Vec<(i64, SignedEntry)>> {
+    let sql = "SELECT sequence, bytes FROM entry WHERE open ORDER BY sequence";
+    let mut statement = connection.prepare(sql)?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, decoded(row, 1, SignedEntry::from_bytes)?)))?;
+    rows.collect()
+}
+
 fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
     connection.transaction_with_behavior(TransactionBehavior::Immediate)
 }
@@ -259,7 +291,7 @@ fn store_reading(connection: &Connection, entry: &VerifiedEntry, reading: &Readi
 #[cfg(test)]
 mod tests {
     use energy::{HomeId, Interval, Mtu};
-    use ledger::{Entry, Hash32, PublicKey, Salt};
+    use ledger::{Entry, Hash32, Salt};
 
     use super::super::fixture::{self, READING, Street, key};
     use super::*;
@@ -326,6 +358,28 @@ mod tests {
         assert_eq!(journal.last().unwrap().as_ref(), Some(record(&second)));
         let third = journal.append_reading(make).unwrap();
         assert_eq!(record(&third).previous_hash, reading_hash(record(&second)));
+    }
+
+    #[test]
+    fn what_waits_is_signed_anew_after_a_recovery_with_the_numbers_and_records_it_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        let mut journal = open(&path);
+        let (taken, waits) = (journal.append_reading(make).unwrap(), journal.append_reading(make).unwrap());
+        journal.confirm(&[taken.id()], 1).unwrap();
+        assert_eq!(journal.sign_anew(&key(READING, 1)).unwrap(), 0, "nothing was recovered");
+        drop(journal);
+        let recovered = Chain { recovery: 1, ..chain() };
+        let mut journal = Journal::open(&path, &recovered).unwrap();
+        assert_eq!(journal.sign_anew(&key(READING, 2)).unwrap(), 0, "another key has nothing to sign here");
+        assert_eq!(journal.sign_anew(&key(READING, 1)).unwrap(), 1);
+        let [(_, bytes)] = journal.unconfirmed(10).unwrap().try_into().unwrap();
+        let anew = SignedEntry::from_bytes(&bytes).unwrap().verify(&recovered).unwrap();
+        assert_eq!(anew.entry(), waits.entry());
+        assert_ne!(anew.id(), waits.id());
+        assert_eq!(journal.sign_anew(&key(READING, 1)).unwrap(), 0);
+        assert_eq!(journal.last().unwrap().as_ref(), Some(record(&waits)));
+        assert_eq!(journal.confirm(&[anew.id()], 2).unwrap(), 1, "found by its new name");
     }
 
     #[test]

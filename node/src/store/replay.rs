@@ -175,6 +175,7 @@ impl StoredBlock {
                 if named != (header.height, header.id(), self.round) {
                     return ("certificate", "it is for another block or round".to_owned());
                 }
+                let delegates = delegates.filter(|_| !certificate.signatures.is_empty());
                 if let Some(Err(error)) = delegates.map(|delegates| certificate.verify(chain, delegates)) {
                     return ("certificate", error.to_string());
                 }
@@ -207,7 +208,12 @@ pub(super) fn replay(
     let damage = |part: &str, what: String| Damage::of_block(height, part, what);
     let (chain, delegates) = (ledger.chain(), ledger.delegates());
     let (block, certificate) = row.examine(chain, Some(delegates))?;
-    if depth == Depth::Whole {
+    if block.recovery.is_some() {
+        // What it carries itself is checked by carrying it out.
+        if certificate != Certificate::of_recovery(height, block.header.id()) {
+            return Err(damage("certificate", "a recovery has none but an empty one".to_owned()));
+        }
+    } else if depth == Depth::Whole {
         certificate.verify(chain, delegates).map_err(|error| damage("certificate", error.to_string()))?;
     }
     let block = block

@@ -23,8 +23,18 @@ use node::genesis_file;
 use node::identity::{self, Identity};
 use rusqlite::{Connection, OpenFlags};
 
-/// Market seconds per second: an interval of five minutes lasts five seconds.
-const SPEED: u32 = 60;
+/// How fast market time goes, and how long its intervals are.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Market seconds per second.
+    speed: u32,
+    mtu: Mtu,
+}
+
+/// An interval of five minutes lasts five seconds.
+const USUAL: Pace = Pace { speed: 60, mtu: Mtu::Min5 };
+/// An interval of an hour lasts a second, a day 24 of them.
+pub const FAST: Pace = Pace { speed: 3_600, mtu: Mtu::Min60 };
 /// Where market time starts.
 const ORIGIN: &str = "2016-06-13T08:00:00Z";
 /// Time for processes to start before the first interval begins, in ms of wall time.
@@ -68,6 +78,7 @@ struct House {
 /// The street.
 pub struct Street {
     houses: Vec<House>,
+    pace: Pace,
     meters_stop: Arc<AtomicBool>,
     meters: Option<JoinHandle<()>>,
     runtime: tokio::runtime::Runtime,
@@ -80,7 +91,26 @@ impl Street {
     }
 
     /// The same; clocks of the first home are in `zone`, and it has `devices`.
-    pub fn with_devices(name: &str, homes: usize, seats: usize, (zone, devices): (&str, &str)) -> Self {
+    pub fn with_devices(name: &str, homes: usize, seats: usize, devices: (&str, &str)) -> Self {
+        Self::made(name, (homes, homes, seats), devices, USUAL)
+    }
+
+    /// The same at another pace.
+    pub fn at_pace(name: &str, homes: usize, seats: usize, pace: Pace) -> Self {
+        Self::made(name, (homes, homes, seats), ("UTC", ""), pace)
+    }
+
+    /// The same; one more house than the genesis knows stands there, and its node does not run.
+    pub fn with_a_newcomer(name: &str, homes: usize, seats: usize) -> Self {
+        Self::made(name, (homes + 1, homes, seats), ("UTC", ""), USUAL)
+    }
+
+    fn made(
+        name: &str,
+        (homes, founders, seats): (usize, usize, usize),
+        (zone, devices): (&str, &str),
+        pace: Pace,
+    ) -> Self {
         let folder = fresh_folder(name);
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -96,7 +126,7 @@ impl Street {
             parts.push((name.clone(), identity, serial, meter_address, free_port()));
             houses.push(House { name, folder, process: None, meter, api: free_port(), starts: 0 });
         }
-        let genesis = genesis(&folder, &parts, seats, wall_origin);
+        let genesis = genesis(&folder, &parts[..founders], seats, (wall_origin, pace));
         fs::write(folder.join("genesis.toml"), genesis_file::render(&genesis)).unwrap();
         let peers: Vec<String> =
             parts.iter().map(|(_, identity, _, _, port)| peer(identity, *port)).collect();
@@ -108,9 +138,9 @@ impl Street {
         }
         let meters_stop = Arc::new(AtomicBool::new(false));
         let latched = houses.iter().map(|house| house.meter.clone()).collect();
-        let meters = Some(turn_meters(latched, wall_origin, meters_stop.clone()));
-        let mut street = Self { houses, meters_stop, meters, runtime };
-        for position in 0..homes {
+        let meters = Some(turn_meters(latched, (wall_origin, pace), meters_stop.clone()));
+        let mut street = Self { houses, pace, meters_stop, meters, runtime };
+        for position in 0..founders {
             street.restart(position, &[]);
         }
         street
@@ -139,6 +169,62 @@ impl Street {
         let mut child = self.houses[position].process.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// Its card is gone, with ledger, logs, journal and every key but the seed, of which there is a backup.
+    pub fn lose_card(&mut self, position: usize) {
+        self.kill(position);
+        for file in fs::read_dir(&self.houses[position].folder).unwrap().map(|file| file.unwrap().path()) {
+            let name = file.file_name().unwrap().to_str().unwrap().to_owned();
+            let kept = ["seed.key", "api.token", "commonwatt.toml"].contains(&name.as_str());
+            if file.is_dir() {
+                fs::remove_dir_all(file).unwrap();
+            } else if !kept && !name.starts_with("stderr") {
+                fs::remove_file(file).unwrap();
+            }
+        }
+    }
+
+    /// The join card of a home, made by `commonwatt init` beside the keys it has.
+    pub fn make_card(&self, position: usize) -> String {
+        let House { name, folder, .. } = &self.houses[position];
+        let serial = (5001 + position).to_string();
+        let output = Command::new(program())
+            .args(["init", "--home", name, "--node", "f1", "--meter-serial", &serial, "--data-dir"])
+            .arg(folder)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        folder.join("join.json").to_str().unwrap().to_owned()
+    }
+
+    /// Runs the program with the configuration of a home, in the folder of the street.
+    pub fn command(&self, position: usize, arguments: &[&str]) -> Output {
+        let folder = &self.houses[position].folder;
+        let mut command = Command::new(program());
+        command.args(arguments).arg("--config").arg(folder.join("commonwatt.toml"));
+        command.current_dir(folder.parent().unwrap()).output().unwrap()
+    }
+
+    /// The same; what it prints, when it ends well.
+    pub fn say(&self, position: usize, arguments: &[&str]) -> String {
+        let output = self.command(position, arguments);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?} ended with {}: {errors}", output.status);
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// How many intervals of a home are settled with a reading, as one node knows it.
+    pub fn settled_with_reading(&self, position: usize, home: &str) -> u64 {
+        let sql = format!(
+            "SELECT count(*) FROM settlement WHERE home = '{home}' AND kind = 'settled' AND import_wh IS NOT NULL"
+        );
+        self.count(position, &sql)
+    }
+
+    /// Waits until something holds.
+    pub fn wait_until(&self, patience: Duration, what: &str, done: impl Fn(&Self) -> bool) {
+        self.wait(patience, || done(self), what);
     }
 
     /// Waits for a node to end by itself.
@@ -301,10 +387,11 @@ impl Street {
         let starts: Vec<i64> =
             statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
         let origin = i64::try_from(Timestamp::parse(ORIGIN).unwrap().unix_ms()).unwrap();
+        let length = i64::try_from(self.pace.mtu.ms()).unwrap();
         for (number, start) in starts.iter().enumerate() {
             assert_eq!(
                 *start,
-                origin + i64::try_from(number).unwrap() * 300_000,
+                origin + i64::try_from(number).unwrap() * length,
                 "interval {number} is missing"
             );
         }
@@ -404,8 +491,12 @@ fn simulated(runtime: &tokio::runtime::Runtime, serial: &MeterSerial) -> (Simula
 }
 
 /// Turns all registers at every boundary: even houses export, odd ones import, each at a rate of its own.
-fn turn_meters(meters: Vec<SimulatedMeter>, wall_origin: u64, stop: Arc<AtomicBool>) -> JoinHandle<()> {
-    let interval_ms = Mtu::Min5.ms() / u64::from(SPEED);
+fn turn_meters(
+    meters: Vec<SimulatedMeter>,
+    (wall_origin, pace): (u64, Pace),
+    stop: Arc<AtomicBool>,
+) -> JoinHandle<()> {
+    let interval_ms = pace.mtu.ms() / u64::from(pace.speed);
     std::thread::spawn(move || {
         let mut turned = None;
         while !stop.load(Ordering::Relaxed) {
@@ -429,7 +520,7 @@ fn turn_meters(meters: Vec<SimulatedMeter>, wall_origin: u64, stop: Arc<AtomicBo
 
 type Parts = (String, Identity, MeterSerial, SocketAddr, u16);
 
-fn genesis(folder: &Path, parts: &[Parts], seats: usize, wall_origin: u64) -> Genesis {
+fn genesis(folder: &Path, parts: &[Parts], seats: usize, (wall_origin, pace): (u64, Pace)) -> Genesis {
     let profile = &Profile::builtin()[0];
     let key = |name: &str| PublicKey::of(&identity::load_or_create_key(&folder.join(name)).unwrap());
     let node = |id: &str, parent: Option<&str>, fee_down: i64| NodeSpec {
@@ -441,18 +532,18 @@ fn genesis(folder: &Path, parts: &[Parts], seats: usize, wall_origin: u64) -> Ge
         down: None,
     };
     let home = |name: &str| HomeId::new(name).unwrap();
-    let start = Interval::parse(ORIGIN, Mtu::Min5).unwrap().start();
+    let start = Interval::parse(ORIGIN, pace.mtu).unwrap().start();
     let genesis = Genesis {
         name: "Process test".to_owned(),
-        mtu: Mtu::Min5,
+        mtu: pace.mtu,
         currency: "CNY".to_owned(),
         start,
         clock: Some(DemoClock {
             origin: start,
             wall_origin: Timestamp::from_unix_ms(wall_origin),
-            speed: SPEED,
-            assurance_every: Mtu::Min5.per_day(),
-            epoch_every: Mtu::Min5.per_day(),
+            speed: pace.speed,
+            assurance_every: pace.mtu.per_day(),
+            epoch_every: pace.mtu.per_day(),
         }),
         due_after_ms: 900_000,
         forward: Forward::Off,
@@ -474,6 +565,7 @@ fn genesis(folder: &Path, parts: &[Parts], seats: usize, wall_origin: u64) -> Ge
             operator: key("operator.key"),
             treasurer: key("treasurer.key"),
             auditor: key("auditor.key"),
+            trustee: None,
             metering_operator: None,
         },
         root_meter: None,
@@ -500,7 +592,10 @@ fn genesis(folder: &Path, parts: &[Parts], seats: usize, wall_origin: u64) -> Ge
         delegates: parts
             .iter()
             .take(seats)
-            .map(|(name, identity, ..)| Delegate { key: identity.consensus_public(), home: home(name) })
+            .map(|(name, identity, ..)| Delegate {
+                key: identity.consensus_public().unwrap(),
+                home: home(name),
+            })
             .collect(),
         stake: ledger::Stake::Membership,
     };

@@ -110,7 +110,7 @@ fn genesis_toml(folder: &Path, own: &Identity, agreed: &Agreed) -> String {
         public("metering"),
         member("h1", 2_000, [own_keys.member, own_keys.reading, own_keys.network]),
         member("h2", 5_000, other),
-        own.consensus_public().hex()
+        own.consensus_public().unwrap().hex()
     )
 }
 
@@ -158,7 +158,7 @@ impl Street {
         let chain = Chain {
             ledger: Ledger::genesis(&genesis).unwrap(),
             db: LedgerDb::open(&path, Durability::Normal, &genesis, &home("h1")).unwrap(),
-            term: own.consensus().clone(),
+            term: own.consensus().unwrap().clone(),
         };
         let street = Self { folder, chain: Arc::new(Mutex::new(chain)), instead: Arc::default() };
         street.serve(&own).await;
@@ -194,6 +194,7 @@ impl Street {
             home: home("h1"),
             token: TokenHash::of(own.api_token()),
             submit: Some(submit),
+            engine: None,
             desk: None,
             language: Language::English,
             hosts: Vec::new(),

@@ -148,6 +148,7 @@ pub(crate) fn genesis(plan: &Plan) -> Genesis {
             operator: public(Purpose::Role, OPERATOR),
             treasurer: public(Purpose::Role, TREASURER),
             auditor: public(Purpose::Role, AUDITOR),
+            trustee: None,
             metering_operator: None,
         },
         root_meter: None,

@@ -145,10 +145,12 @@ impl World {
         self.hand_over(number, signed.to_bytes());
     }
 
+    /// Member keys of the homes that hold a seat.
     fn seated_keys(&self) -> Vec<SigningKey> {
         let seats = self.checks.ledger().delegates();
-        let keys = self.nodes.iter().flat_map(|node| node.term_keys.values());
-        keys.filter(|key| seats.seat_of(&PublicKey::of(key)).is_some()).cloned().collect()
+        let nodes = self.nodes.iter().enumerate();
+        let seated = nodes.filter(|(_, node)| seats.of_home(&node.home).is_some());
+        seated.map(|(number, _)| street::key(Purpose::Member, number)).collect()
     }
 
     fn vote_as_light(&mut self, number: usize) {

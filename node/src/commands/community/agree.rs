@@ -19,7 +19,7 @@ use crate::identity::fresh_salt;
 use crate::tariff::day_ahead::decimal;
 
 /// The kinds of entries that are agreed on.
-const KINDS: [&str; 3] = ["own-contract", "participation-change", "departure"];
+const KINDS: [&str; 4] = ["admission", "own-contract", "participation-change", "departure"];
 
 /// Who signs, and what happens to what is signed.
 #[derive(Debug, Clone, Args)]
@@ -131,7 +131,9 @@ pub const COUNTERSIGN_EXAMPLES: &str = "\
 Examples:
   commonwatt community countersign contract.txt --show
   commonwatt community countersign contract.txt --sign-also operator.key --config commonwatt.toml
-  commonwatt community countersign back.txt --as-member --config /var/lib/commonwatt/commonwatt.toml";
+  commonwatt community countersign back.txt --as-member --config /var/lib/commonwatt/commonwatt.toml
+  commonwatt community countersign admission.txt --as-member --sign-only h002.txt --config commonwatt.toml
+  commonwatt community countersign h002.txt --join h003.txt --join h004.txt --config commonwatt.toml";
 
 /// Registers, changes or ends a home's own supply contract.
 pub(super) async fn contract(args: &ContractArgs, output: Output) -> Result<Exit, CommandError> {
@@ -243,7 +245,7 @@ impl SignersArgs {
         let entry = Entry { signer, number, salt: fresh_salt()?, body };
         let operator =
             self.operator_key.as_deref().map(|path| hand_in::role_key(path, &Roles::of(genesis).operator));
-        let chain = genesis.chain();
+        let chain = node.chain;
         let signed = [member, operator.transpose()?]
             .iter()
             .flatten()
@@ -288,7 +290,12 @@ pub(super) async fn countersign(args: &CountersignArgs, output: Output) -> Resul
     Ok(ended(&signed, args.sign_only.as_deref(), outcome, output))
 }
 
-fn ended(signed: &SignedEntry, sign_only: Option<&Path>, outcome: Outcome, output: Output) -> Exit {
+pub(super) fn ended(
+    signed: &SignedEntry,
+    sign_only: Option<&Path>,
+    outcome: Outcome,
+    output: Output,
+) -> Exit {
     print(signed, outcome, output);
     hand_in::note_next(sign_only, "community countersign");
     Exit::Ok
@@ -314,6 +321,31 @@ fn print(signed: &SignedEntry, outcome: Outcome, output: Output) {
                 ("from", from.to_string()),
                 ("share", format!("{}.{:02} %", it.share_permyriad / 100, it.share_permyriad % 100)),
                 ("part", format!("{}.{} %", it.permille / 10, it.permille % 10)),
+            ],
+        ),
+        Body::Admission(of) => (
+            json!({
+                "owner": of.owner,
+                "node": of.node.as_str(),
+                "meter": of.meter.serial.as_str(),
+                "import_wh": of.size.import.get(),
+                "export_wh": of.size.export.get(),
+                "signatures": signed.signers().count(),
+            }),
+            vec![
+                ("owner", of.owner.clone()),
+                ("node", of.node.to_string()),
+                ("meter", of.meter.serial.to_string()),
+                ("carries", format!("{} Wh in, {} Wh out", of.size.import.get(), of.size.export.get())),
+                ("signed by", signed.signers().count().to_string()),
+            ],
+        ),
+        Body::KeyRotation { keys, .. } => (
+            json!({ "member": keys.member.hex(), "reading": keys.reading.hex(), "network": keys.network.hex() }),
+            vec![
+                ("member", keys.member.hex()),
+                ("reading", keys.reading.hex()),
+                ("network", keys.network.hex()),
             ],
         ),
         Body::Departure { from, .. } => {

@@ -44,6 +44,10 @@ pub struct PublishArgs {
     /// Key file of the operator.
     #[arg(long, value_name = "FILE")]
     pub operator_key: PathBuf,
+    /// Key file of treasurer or auditor: an envelope above the edge's rating needs one, and so does one that is raised with less
+    /// than an hour's notice.
+    #[arg(long, value_name = "FILE")]
+    pub sign_also: Vec<PathBuf>,
     /// Where clocks are.
     #[command(flatten)]
     pub zone: ZoneArgs,
@@ -79,8 +83,16 @@ pub(super) async fn publish(args: &PublishArgs, output: Output) -> Result<Exit, 
     let node = args.node.reach(&genesis).await?;
     check(&limits, &genesis, node.ledger.as_ref(), node.market_time().await?)?;
     let numbered = bodies(&limits, genesis.mtu).into_iter().zip(node.member.next_operator_number..);
-    let signed = numbered.map(|(body, number)| hand_in::sign(body, number, &genesis.chain(), &key));
-    let signed: Vec<SignedEntry> = signed.collect::<Result<_, _>>()?;
+    let signed = numbered.map(|(body, number)| hand_in::sign(body, number, &node.chain, &key));
+    let roles = Roles::of(&genesis);
+    let also = |entry: SignedEntry| {
+        // A cap of one connection is the operator's alone.
+        if !matches!(entry.unchecked().body, Body::Envelope { .. }) {
+            return Ok(entry);
+        }
+        hand_in::with_roles(entry, &args.sign_also, &[roles.treasurer, roles.auditor], &node.chain)
+    };
+    let signed: Vec<SignedEntry> = signed.map(|entry| entry.and_then(also)).collect::<Result<_, _>>()?;
     let outcome = node.end(&signed, None).await?;
     let runs: Vec<Run> = limits.iter().flat_map(|(of, series)| runs(of, series, genesis.mtu)).collect();
     match output {

@@ -98,7 +98,7 @@ pub(super) async fn import(args: &ImportArgs, output: Output) -> Result<Exit, Co
     let author = Author { signer: PublicKey::of(&key), stream: Stream::Readings, home: None };
     let bodies = bodies(&plan.send, genesis.mtu);
     for (body, number) in bodies.into_iter().zip(node.next_number(author)?..) {
-        signed.push(hand_in::sign(body, number, &genesis.chain(), &key)?);
+        signed.push(hand_in::sign(body, number, &node.chain, &key)?);
     }
     if !args.dry_run && !signed.is_empty() {
         node.end(&signed, None).await?;

@@ -119,12 +119,13 @@ pub async fn register(args: RegisterArgs, output: Output) -> Result<Exit, Comman
         return Ok(Exit::Ok);
     }
     let genesis = genesis(&args)?;
-    if let Some(path) = &args.countersign {
-        let signed = countersigned(read(path)?, &genesis, &args)?;
-        return hand_in(signed, &genesis.chain(), &args, output).await;
-    }
     let client = client(&args)?;
     let member = client.member().await.map_err(|error| status::refused(&error))?;
+    let chain = Chain { recovery: member.recovery, ..genesis.chain() };
+    if let Some(path) = &args.countersign {
+        let signed = countersigned(read(path)?, (&genesis, &chain), &args)?;
+        return hand_in(signed, &chain, &args, output).await;
+    }
     let signed = first_signed(&args, &genesis, &member)?;
     match &args.sign_only {
         Some(path) => {
@@ -138,7 +139,10 @@ pub async fn register(args: RegisterArgs, output: Output) -> Result<Exit, Comman
             ));
             Ok(Exit::Ok)
         }
-        None => hand_in(countersigned(signed, &genesis, &args)?, &genesis.chain(), &args, output).await,
+        None => {
+            let signed = countersigned(signed, (&genesis, &chain), &args)?;
+            hand_in(signed, &chain, &args, output).await
+        }
     }
 }
 
@@ -182,7 +186,7 @@ fn first_signed(
     genesis: &Genesis,
     member: &Member,
 ) -> Result<SignedEntry, CommandError> {
-    let chain = genesis.chain();
+    let chain = Chain { recovery: member.recovery, ..genesis.chain() };
     if member.chain != chain.id.hex() {
         let message = format!("the node serves chain {}, the genesis is of {}", member.chain, chain.id.hex());
         return Err(CommandError::config(message));
@@ -260,7 +264,7 @@ fn role_key(role: &Role, args: &RegisterArgs) -> Result<SigningKey, CommandError
 /// Adds the signature that is missing: the operator's, for the root meter the auditor's.
 fn countersigned(
     signed: SignedEntry,
-    genesis: &Genesis,
+    (genesis, chain): (&Genesis, &Chain),
     args: &RegisterArgs,
 ) -> Result<SignedEntry, CommandError> {
     let second = match &Registration::of(&signed)?.home {
@@ -268,7 +272,7 @@ fn countersigned(
         None => Roles::of(genesis).auditor,
     };
     let key = role_key(&second, args)?;
-    Ok(signed.countersign(&genesis.chain(), &key))
+    Ok(signed.countersign(chain, &key))
 }
 
 fn read(path: &Path) -> Result<SignedEntry, CommandError> {

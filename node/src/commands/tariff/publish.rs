@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use energy::{Interval, NodeId, Price, Timestamp};
 use ledger::{
-    Body, FeePoint, Forward, Genesis, PRICE_LIMIT, PRICES_AHEAD_MS, SignedEntry, TARIFF_NOTICE_MS,
+    Body, Chain, FeePoint, Forward, Genesis, PRICE_LIMIT, PRICES_AHEAD_MS, SignedEntry, TARIFF_NOTICE_MS,
     TARIFF_POINTS_MAX, TariffPoint,
 };
 use market::GATE_LEAD_MS;
@@ -71,7 +71,11 @@ pub(super) async fn publish(args: &PublishArgs, output: Output) -> Result<Exit, 
     let genesis = args.node.genesis()?;
     let (signed, outcome) = match &args.countersign {
         Some(path) => {
-            let signed = also_signed(hand_in::read(path, &KINDS)?, args, &genesis)?;
+            let signed = also_signed(
+                hand_in::read(path, &KINDS)?,
+                args,
+                (&genesis, &args.node.chain(&genesis).await?),
+            )?;
             let outcome = args.node.end(&genesis, &signed, None).await?;
             (signed, outcome)
         }
@@ -91,12 +95,11 @@ pub(super) async fn publish(args: &PublishArgs, output: Output) -> Result<Exit, 
 fn also_signed(
     signed: Vec<SignedEntry>,
     args: &PublishArgs,
-    genesis: &Genesis,
+    (genesis, chain): (&Genesis, &Chain),
 ) -> Result<Vec<SignedEntry>, CommandError> {
     let Roles { treasurer, auditor, .. } = Roles::of(genesis);
     let keys: Vec<PathBuf> = args.sign_also.iter().cloned().collect();
-    let chain = genesis.chain();
-    signed.into_iter().map(|entry| hand_in::with_roles(entry, &keys, &[treasurer, auditor], &chain)).collect()
+    signed.into_iter().map(|entry| hand_in::with_roles(entry, &keys, &[treasurer, auditor], chain)).collect()
 }
 
 /// Signs the entries of the schedule, after everything that the ledger would refuse was refused; writes them or hands them
@@ -118,8 +121,8 @@ async fn begin(args: &PublishArgs, genesis: &Genesis) -> Result<(Vec<SignedEntry
         )));
     }
     let numbered = bodies(&points, &edges).into_iter().zip(node.member.next_operator_number..);
-    let signed = numbered.map(|(body, number)| hand_in::sign(body, number, &genesis.chain(), &key));
-    let signed = also_signed(signed.collect::<Result<_, _>>()?, args, genesis)?;
+    let signed = numbered.map(|(body, number)| hand_in::sign(body, number, &node.chain, &key));
+    let signed = also_signed(signed.collect::<Result<_, _>>()?, args, (genesis, &node.chain))?;
     let outcome = node.end(&signed, args.sign_only.as_deref()).await?;
     Ok((signed, outcome))
 }

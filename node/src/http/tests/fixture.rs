@@ -121,6 +121,7 @@ impl Node {
             market_time: Box::new(move || market_time),
         });
         live.set_member(Some(api::Member {
+            recovery: 0,
             schema_version: api::SCHEMA_VERSION,
             home: "h001".to_owned(),
             chain: "07".repeat(32),
@@ -146,6 +147,7 @@ impl Node {
             home: HomeId::new("h001").unwrap(),
             token: TokenHash::of(TOKEN),
             submit: Some(submit),
+            engine: None,
             desk: None,
             household: None,
             language: Language::Chinese,

@@ -281,6 +281,7 @@ async fn serve_page(folder: &TempDir, live: &Arc<Live>, desk: &DeskHandle) -> (o
         home: home(1),
         token: TokenHash::of(TOKEN),
         submit: None,
+        engine: None,
         desk: Some(desk.clone()),
         language: Language::Chinese,
         hosts: vec![],

@@ -70,6 +70,7 @@ impl Street {
         std::fs::write(self.path("url"), format!("http://{}", listener.local_addr().unwrap())).unwrap();
         let (submit, mut entries) = mpsc::channel(8);
         let state = HttpState {
+            engine: None,
             live: Arc::clone(&live),
             database: self.path("none.db").into(),
             home: home(),
@@ -176,6 +177,7 @@ fn genesis_of(folder: &Path, identity: &Identity, name: &str) -> Genesis {
             operator: public("operator"),
             treasurer: public("treasurer"),
             auditor: public("auditor"),
+            trustee: None,
             metering_operator: None,
         },
         root_meter: Some(RootMeter {
@@ -196,7 +198,7 @@ fn genesis_of(folder: &Path, identity: &Identity, name: &str) -> Genesis {
             participation: ledger::Participation::default(),
             deposit: Balance::new(1_000_000_000),
         }],
-        delegates: vec![Delegate { key: identity.consensus_public(), home: home() }],
+        delegates: vec![Delegate { key: identity.consensus_public().unwrap(), home: home() }],
         stake: ledger::Stake::Membership,
     }
 }
