@@ -224,6 +224,22 @@ impl Client {
         self.post("/api/v1/ledger/recovery", request).await
     }
 
+    /// What of the chain the node holds.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn holdings(&self) -> Result<crate::Holdings, ClientError> {
+        self.get("/api/v1/ledger/holdings").await
+    }
+
+    /// Proof that an entry, named by 64 hexadecimal digits, is on the chain.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn proof(&self, entry: &str) -> Result<crate::ChainProof, ClientError> {
+        self.get(&format!("/api/v1/ledger/proof?entry={entry}")).await
+    }
+
     /// The peers of the node.
     ///
     /// # Errors

@@ -143,6 +143,22 @@ pub const ENDPOINTS: &[Endpoint] = &[
         json_body::<crate::RecoveryRequest>,
         reference::<crate::RecoveryAnswer>,
     ),
+    get(
+        "/api/v1/ledger/holdings",
+        "What of the chain this node holds, and by which rules it goes on.",
+        reference::<crate::Holdings>,
+    ),
+    Endpoint {
+        query: &[
+            ("entry", Type::String, "id of an entry, 64 hexadecimal digits"),
+            ("leaf", Type::Integer, "position of a leaf of the transparency tree instead"),
+        ],
+        ..get(
+            "/api/v1/ledger/proof",
+            "Proof that an entry or result of this home, or a public one, is on the chain.",
+            reference::<crate::ChainProof>,
+        )
+    },
     get("/api/v1/peers", "The connected peers.", reference::<Peers>),
     get(
         "/api/v1/household",

@@ -18,6 +18,7 @@
 //! What is deliberately absent: any knowledge of how a node stores or computes these things.
 
 mod assurance;
+mod chain;
 mod client;
 mod delegates;
 mod endpoint;
@@ -34,6 +35,7 @@ mod time;
 mod today;
 
 pub use assurance::{Assurance, Evidence, Finding, FindingKind, MeterFacts, Verdict};
+pub use chain::{ChainProof, Holdings};
 pub use client::{Client, ClientError, EventStream};
 pub use delegates::{Delegates, Seat};
 pub use endpoint::{ENDPOINTS, Endpoint, openapi};

@@ -424,6 +424,9 @@ impl Replica {
             return Vec::new();
         }
         self.now = now;
+        if self.ledger.unknown_rules().is_some() && !is_for_idlers(&input) {
+            return Vec::new();
+        }
         match input {
             Input::Start => self.on_start(),
             Input::Message { from, bytes } => self.on_bytes(from, &bytes, |_| true),
@@ -499,6 +502,7 @@ impl Replica {
             && self.clock_trusted
             && self.is_seated()
             && self.next_height() >= self.vote_floor
+            && self.ledger.unknown_rules().is_none()
     }
 
     /// Why a delegate does not vote although it has a key; `None` if it votes or has none.
@@ -530,6 +534,7 @@ impl Replica {
 
     fn on_start(&mut self) {
         self.begin_recovery();
+        self.note_unknown_rules();
         self.set_timer(Timer::Status, catching_up::STATUS_MS);
     }
 
@@ -602,6 +607,9 @@ impl Replica {
     }
 
     fn on_message(&mut self, from: HomeId, message: Message) {
+        if self.ledger.unknown_rules().is_some() && !matches!(message, Message::SyncRequest { .. }) {
+            return;
+        }
         match message {
             Message::Vote(_)
             | Message::Proposal(..)
@@ -702,6 +710,17 @@ impl Replica {
         self.now.market.max(self.ledger.head_time().plus_ms(1))
     }
 
+    /// A program without the rules of the next block takes no part in it, and stays what it is: a home that meters.
+    fn note_unknown_rules(&mut self) {
+        if let Some(needed) = self.ledger.unknown_rules() {
+            let (next, known) = (self.next_height(), self.ledger.known_rules());
+            self.note(format!(
+                "block {next} and those after it are made by rules {needed}, this program has rules up to {known}: it takes no \
+                 part until it is updated"
+            ));
+        }
+    }
+
     fn note(&mut self, text: String) {
         self.effects.push(Effect::Note { text });
     }
@@ -746,6 +765,14 @@ impl Replica {
         self.effects.push(Effect::AppendLog(frame));
         self.effects.push(Effect::SyncLog);
     }
+}
+
+/// What a program still does that lacks the rules of the next block: it hands out what it holds, and stops in good order.
+const fn is_for_idlers(input: &Input) -> bool {
+    matches!(
+        input,
+        Input::Start | Input::Stop | Input::PeerUp(_) | Input::PeerDown(_) | Input::Message { .. }
+    )
 }
 
 /// What is gossiped as a final block, or in its place where it is long.

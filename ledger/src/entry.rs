@@ -79,7 +79,7 @@ pub enum Stream {
     Orders = 1,
     /// All else.
     Rest = 2,
-    /// Votes, candidacies and evidence about delegates: a node says these by itself, and must not use up the numbers of what
+    /// Votes, candidacies, evidence about delegates, signals of rule versions: a node says these by itself, and must not use up the numbers of what
     /// its member has signed and others are still to countersign.
     Delegates = 3,
 }
@@ -436,6 +436,13 @@ pub enum Body {
     },
     /// Proof that a delegate contradicted itself. Signed by any member.
     Misbehaviour(Evidence),
+    /// The highest version of the rules that a member's node can run. Signed by the member.
+    RuleSignal {
+        /// Whose.
+        home: HomeId,
+        /// The version.
+        version: u16,
+    },
 }
 
 /// A forward order for one interval.
@@ -498,6 +505,7 @@ impl Body {
             Self::Vote { .. } => "ballot",
             Self::Candidacy { .. } => "candidacy",
             Self::Misbehaviour(_) => "misbehaviour",
+            Self::RuleSignal { .. } => "rule-signal",
         }
     }
 
@@ -519,7 +527,9 @@ impl Body {
         match self {
             Self::Reading { .. } | Self::OperatorReading { .. } => Stream::Readings,
             Self::Order(_) | Self::Cancel { .. } => Stream::Orders,
-            Self::Vote { .. } | Self::Candidacy { .. } | Self::Misbehaviour(_) => Stream::Delegates,
+            Self::Vote { .. } | Self::Candidacy { .. } | Self::Misbehaviour(_) | Self::RuleSignal { .. } => {
+                Stream::Delegates
+            }
             _ => Stream::Rest,
         }
     }
@@ -557,6 +567,7 @@ impl Body {
             | Self::Departure { home, .. }
             | Self::Vote { home, .. }
             | Self::Candidacy { home, .. }
+            | Self::RuleSignal { home, .. }
             | Self::Cancel { home, .. } => Some(home),
             Self::Admission(admission) => Some(&admission.home),
             Self::Order(order) => Some(&order.home),
@@ -596,6 +607,7 @@ impl Body {
             Self::Vote { .. } => 22,
             Self::Candidacy { .. } => 23,
             Self::Misbehaviour(_) => 24,
+            Self::RuleSignal { .. } => 25,
         }
     }
 }
@@ -672,6 +684,10 @@ impl Encode for Body {
                 keys.encode(out);
             }
             Self::Misbehaviour(evidence) => evidence.encode(out),
+            Self::RuleSignal { home, version } => {
+                home.encode(out);
+                version.encode(out);
+            }
         }
     }
 }
@@ -756,6 +772,7 @@ impl Decode for Body {
                 keys: Decode::decode(r)?,
             },
             24 => Self::Misbehaviour(Decode::decode(r)?),
+            25 => Self::RuleSignal { home: Decode::decode(r)?, version: Decode::decode(r)? },
             _ => return Err(CodecError::Invalid { what: "entry kind" }),
         })
     }

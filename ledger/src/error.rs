@@ -435,6 +435,19 @@ pub enum BlockError {
         /// Why.
         error: EntryError,
     },
+    /// The community went over to rules that this program does not have.
+    #[error(
+        "block {height} is made by rules {needed}, this program has rules up to {known}: update it. Until then it reads its meter \
+         on and keeps the readings in its journal"
+    )]
+    UnknownRules {
+        /// Height of the block.
+        height: u64,
+        /// Its rules.
+        needed: u16,
+        /// The highest that this program has.
+        known: u16,
+    },
     /// The header commits to other results.
     #[error("{what} is {found}, but the entries give {expected}")]
     Differs {

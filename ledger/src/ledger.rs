@@ -23,6 +23,7 @@ use crate::recovery::{RECOVERY_AFTER_MS, Recovery, RecoveryError, SeatOffer};
 use crate::room::Filled;
 use crate::state::{Member, OpenOrder, OpenOrders, RootState, Rules, State};
 use crate::tree::Frontier;
+use crate::versions::Versions;
 
 /// Blocks come at least this often, even with nothing to do, in ms of market time.
 pub const HEARTBEAT_MS: u64 = 300_000;
@@ -111,6 +112,7 @@ impl Ledger {
             envelopes: Default::default(),
             caps: Default::default(),
             assurance: Default::default(),
+            versions: Versions::new(RULE_VERSION),
             rules,
         });
         for member in &genesis.members {
@@ -168,6 +170,10 @@ impl Ledger {
         self.state_root.encode(&mut out);
         self.state.encode(&mut out);
         out
+    }
+
+    pub(crate) fn know_rules(&mut self, version: u16) {
+        Arc::make_mut(&mut self.state.rules).known_up_to = version;
     }
 
     /// What stands behind every question.
@@ -522,6 +528,7 @@ impl Ledger {
         time: Timestamp,
         entries: &[VerifiedEntry],
     ) -> Result<Proposed, BlockError> {
+        self.has_rules()?;
         self.follows(time)?;
         self.is_certified(last_commit)?;
         let mut step = Step::new(self.state.clone());
@@ -644,8 +651,11 @@ impl Ledger {
     /// That a header names the next height, this head, a later time and rules that are known.
     fn is_next(&self, header: &Header) -> Result<(), BlockError> {
         let fault = |what| Err(BlockError::DoesNotFollow { height: header.height, what });
-        if header.rule_version != RULE_VERSION {
-            return fault("it is made by rules this program does not know; update it");
+        self.has_rules()?;
+        if header.rule_version != self.rule_version() {
+            return fault(
+                "it is made by other rules than those in force; where others take it, this program is too old: update it",
+            );
         }
         if header.height != self.height.saturating_add(1) {
             return fault("its height is not the next");
@@ -654,6 +664,14 @@ impl Ledger {
             return fault("its parent is another block");
         }
         self.follows(header.time)
+    }
+
+    /// That this program has the rules of the next block.
+    fn has_rules(&self) -> Result<(), BlockError> {
+        self.unknown_rules().map_or(Ok(()), |needed| {
+            let (height, known) = (self.height.saturating_add(1), self.known_rules());
+            Err(BlockError::UnknownRules { height, needed, known })
+        })
     }
 
     fn follows(&self, time: Timestamp) -> Result<(), BlockError> {
@@ -704,7 +722,7 @@ impl Ledger {
         leaves.iter().for_each(|leaf| tree.push(leaf.hash));
         let header = Header {
             chain: self.chain,
-            rule_version: RULE_VERSION,
+            rule_version: self.rule_version(),
             height: self.height.saturating_add(1),
             parent: self.head,
             time,
@@ -788,7 +806,8 @@ fn compare(found: &Header, expected: &Header) -> Result<(), BlockError> {
 
 fn rules_of(genesis: &Genesis, network: Network, chain: Chain) -> Arc<Rules> {
     let fee_max = fee_max(&network);
-    Arc::new(Rules { chain, genesis: genesis.clone(), network: Arc::new(network), fee_max })
+    let network = Arc::new(network);
+    Arc::new(Rules { chain, genesis: genesis.clone(), network, fee_max, known_up_to: RULE_VERSION })
 }
 
 fn first_salt(chain: &Chain, home: &HomeId) -> crate::crypto::Salt {

@@ -27,6 +27,7 @@
 mod apply;
 mod assurance;
 mod block;
+mod checkpoint;
 pub mod codec;
 mod crypto;
 mod delegates;
@@ -39,6 +40,7 @@ mod fees;
 mod gaps;
 mod genesis;
 mod ledger;
+mod light;
 mod meter;
 mod outcome;
 mod provisional;
@@ -53,6 +55,7 @@ mod state;
 mod table;
 mod trade;
 pub mod tree;
+mod versions;
 mod view;
 
 pub use assurance::{
@@ -61,15 +64,19 @@ pub use assurance::{
     VOLTAGES_MAX,
 };
 pub use block::*;
+pub use checkpoint::*;
 pub use crypto::{Hash32, PublicKey, Salt, Signature};
 pub use delegates::BallotState;
 pub use delegation::{BARRED_MS, EPOCH_HEIGHTS, EPOCH_MS, Epoch, STAKE_DAYS, TermKeys};
-pub use election::{APPROVALS_MAX, Ballot, seats_of};
+pub use election::{
+    APPROVALS_MAX, Ballot, Candidate, Elected, NotElected, Voter, elect, fitting, seats_of, turnout,
+};
 pub use entry::*;
 pub use error::{BlockError, EntryError, InvariantError, SnapshotError};
 pub use evidence::{Evidence, EvidenceError, SignedProposal, SignedVote, Statement};
 pub use genesis::*;
 pub use ledger::{Executed, HEARTBEAT_MS, Ledger, Proposed, money_on_accounts};
+pub use light::*;
 pub use meter::*;
 pub use outcome::*;
 pub use recovery::{Attestation, RECOVERY_AFTER_MS, Recovery, RecoveryError, SeatOffer, Support};

@@ -19,6 +19,7 @@ use crate::gaps::Gaps;
 use crate::genesis::Genesis;
 use crate::meter::MeterRegistration;
 use crate::table::Table;
+use crate::versions::Versions;
 
 /// Settled intervals whose prices, contracts and positions are remembered for late readings and corrections, in days.
 pub(crate) const MEMORY_DAYS: u64 = 60;
@@ -34,6 +35,8 @@ pub(crate) struct Rules {
     pub network: Arc<Network>,
     /// The highest fee that can be published for one edge.
     pub fee_max: Price,
+    /// The highest rule version that this program has.
+    pub known_up_to: u16,
 }
 
 /// Where a meter stood when it was last read; just after its exchange: where it began, as of the last reading of the old one.
@@ -418,6 +421,7 @@ pub(crate) struct State {
     pub caps: Table<(u64, HomeId), ConnectionSize>,
     /// How far each home's meter can be believed; no row where nothing was said.
     pub assurance: Table<HomeId, Assurance>,
+    pub versions: Versions,
 }
 
 impl State {
@@ -447,7 +451,8 @@ impl State {
             self.caps.digest(),
             self.assurance.digest(),
         ];
-        let digests = digests.into_iter().chain(self.delegation.digests());
+        let versions = self.versions.digests();
+        let digests = digests.into_iter().chain(self.delegation.digests()).chain(versions);
         let digests: Vec<Hash32> = digests.collect();
         let parts: Vec<&[u8]> = digests.iter().map(|digest| digest.0.as_slice()).collect();
         Hash32::of(&[b"commonwatt/state/v4", &parts.concat()])
@@ -485,6 +490,7 @@ impl State {
         self.caps.encode(out);
         self.assurance.encode(out);
         self.delegation.encode(out);
+        self.versions.encode(out);
     }
 
     pub fn decode(rules: Arc<Rules>, r: &mut Reader<'_>) -> Result<Self, CodecError> {
@@ -517,6 +523,7 @@ impl State {
             caps: Decode::decode(r)?,
             assurance: Decode::decode(r)?,
             delegation: Delegation::decode(r)?,
+            versions: Versions::decode(r)?,
         })
     }
 

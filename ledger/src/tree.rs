@@ -30,6 +30,14 @@ impl Frontier {
         Self::default()
     }
 
+    /// The tree over whole tiles, given by their roots.
+    #[must_use]
+    pub fn of_tiles(tiles: &[Hash32]) -> Self {
+        let mut whole = Self::new();
+        tiles.iter().for_each(|tile| whole.push(*tile));
+        Self { size: whole.size.saturating_mul(TILE), peaks: whole.peaks }
+    }
+
     /// How many leaves it has.
     #[must_use]
     pub const fn size(&self) -> u64 {
@@ -103,6 +111,47 @@ pub fn inclusion_proof(leaves: &[Hash32], index: usize) -> Option<Vec<Hash32>> {
     };
     proof.push(sibling);
     Some(proof)
+}
+
+/// How many leaves are kept together: a tile of C2SP's tlog-tiles.
+pub const TILE: u64 = 256;
+
+/// Root of the tree over whole tiles, given by their roots, and the hashes of the leaves after them, fewer than a tile.
+#[must_use]
+pub fn root_of_tiles(tiles: &[Hash32], rest: &[Hash32]) -> Hash32 {
+    let mut whole = Frontier::new();
+    tiles.iter().for_each(|tile| whole.push(*tile));
+    match (tiles.is_empty(), rest.is_empty()) {
+        (_, true) if !tiles.is_empty() => whole.root(),
+        (true, _) => root_of(rest),
+        _ => whole.peaks.iter().rev().fold(root_of(rest), |right, left| node_hash(left, &right)),
+    }
+}
+
+/// The path of [`inclusion_proof`] for leaf `index` of `size`, where `root` gives the root over a range of leaves: each range is
+/// within one tile, or begins with a whole one.
+///
+/// # Errors
+/// What `root` says.
+pub fn inclusion_path<E>(
+    index: u64,
+    size: u64,
+    mut root: impl FnMut(std::ops::Range<u64>) -> Result<Hash32, E>,
+) -> Result<Vec<Hash32>, E> {
+    let (mut from, mut until, mut path) = (0, size, Vec::new());
+    while until.saturating_sub(from) > 1 {
+        let half = until.saturating_sub(from).checked_next_power_of_two().map_or(1 << 63, |power| power >> 1);
+        let middle = from.saturating_add(half);
+        if index < middle {
+            path.push(root(middle..until)?);
+            until = middle;
+        } else {
+            path.push(root(from..middle)?);
+            from = middle;
+        }
+    }
+    path.reverse();
+    Ok(path)
 }
 
 /// True if `proof` shows that `leaf` stands at `index` in the tree of `size` leaves with this `root`
@@ -183,6 +232,32 @@ mod tests {
             root_of(&hashes[..3]).hex(),
             "aeb6bcfe274b70a14fb067a5e5578264db0fa9b51af5e0ba159158f329e06e77"
         );
+    }
+
+    #[test]
+    fn a_path_made_of_tiles_is_the_path_made_of_leaves() {
+        let hash = |at: u64| leaf_hash(&at.to_be_bytes());
+        for size in [1, 2, 255, 256, 257, 511, 512, 513, 1_100, 1_537] {
+            let all: Vec<_> = (0..size).map(hash).collect();
+            let root = |range: std::ops::Range<u64>| {
+                let within = range.end - range.start <= TILE;
+                assert!(within || range.start.is_multiple_of(TILE), "{range:?}");
+                let leaves = &all[usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap()];
+                let (tiles, rest) = leaves.as_chunks::<256>();
+                let tiles: Vec<_> = tiles.iter().map(|tile| root_of(tile)).collect();
+                Ok::<_, ()>(root_of_tiles(&tiles, rest))
+            };
+            assert_eq!(root(0..size), Ok(root_of(&all)), "{size}");
+            let (tiles, rest) = all.as_chunks::<256>();
+            let mut grown = Frontier::of_tiles(&tiles.iter().map(|tile| root_of(tile)).collect::<Vec<_>>());
+            rest.iter().for_each(|leaf| grown.push(*leaf));
+            assert_eq!((grown.size(), grown.root()), (size, root_of(&all)));
+            for index in (0..size).step_by(37).chain([size - 1]) {
+                let path = inclusion_path(index, size, root).unwrap();
+                assert_eq!(Some(&path), inclusion_proof(&all, usize::try_from(index).unwrap()).as_ref());
+                assert!(verify_inclusion(hash(index), index, size, &path, &root_of(&all)));
+            }
+        }
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub mod serve;
 pub mod simulator;
 mod sunspec;
 mod transport;
+#[doc(hidden)]
+pub mod trial;
 mod watch;
 
 pub use boundary::{

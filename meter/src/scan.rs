@@ -7,7 +7,7 @@
 mod identify;
 mod models;
 mod prober;
-mod wire;
+pub(crate) mod wire;
 
 use std::fmt;
 use std::path::PathBuf;

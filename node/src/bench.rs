@@ -2,6 +2,7 @@
 
 mod measure;
 mod street;
+pub mod year;
 
 use std::io::{Write, stdout};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,7 +20,7 @@ use serde::Serialize;
 
 use crate::cli::Output;
 use crate::clock::HeldClock;
-use crate::config::{ApiSettings, ConsensusSettings};
+use crate::config::{ApiSettings, ConsensusSettings, StorageSettings};
 use crate::demo::summary::Percentiles;
 use crate::folder::Folder;
 use crate::identity::Identity;
@@ -180,6 +181,7 @@ impl Field {
             root_meter: None,
             household: None,
             consensus: ConsensusSettings { min_block_interval_ms: SPACING_MS, ..Default::default() },
+            storage: StorageSettings::default(),
             started: self.started,
         })
         .await

@@ -147,6 +147,8 @@ Examples:
 pub enum BenchCommand {
     /// Signed orders through real delegates on loopback: entries per second and finality.
     Ledger(crate::bench::LedgerArgs),
+    /// Months of a neighbourhood through ledger and store: time, size of the database, bytes written.
+    Year(crate::bench::year::YearArgs),
 }
 
 /// A day of the recorded data.
@@ -437,6 +439,13 @@ Exit code 0 if everything holds, 4 if something does not; the block and what is 
     /// Seats other delegates after too many were lost.
     #[command(subcommand)]
     Recover(commands::ledger::recover::RecoverCommand),
+    /// Writes the proof that an entry is on the chain, for whoever has the community's genesis.
+    Proof(commands::proof::ProofArgs),
+    /// Checks such a proof, without a node.
+    CheckProof(commands::proof::CheckProofArgs),
+    /// What people vouch for, where a node was away for long.
+    #[command(subcommand)]
+    Checkpoint(commands::checkpoint::CheckpointCommand),
     /// Shows who decides blocks, who stands by and who stands for the coming term.
     #[command(
         after_help = "Example:\n  commonwatt ledger delegates --config /var/lib/commonwatt/commonwatt.toml"

@@ -23,6 +23,7 @@ use toml::de::DeValue;
 use value::{FromToml, Mismatch};
 
 use crate::network::{RELAYS_MAX, Relaying};
+use crate::store::prune::{BODIES_DAYS_MAX, BODIES_DAYS_MIN};
 use crate::zone::Zone;
 
 /// No configuration is longer, in bytes.
@@ -63,6 +64,8 @@ pub struct Config {
     pub root_meter: Option<RootMeterSettings>,
     /// Pace and timeouts of consensus.
     pub consensus: ConsensusSettings,
+    /// How long what is kept.
+    pub storage: StorageSettings,
     /// Filter of the log, e.g. `info,node=debug`.
     pub log_level: String,
 }
@@ -93,6 +96,21 @@ pub struct NetworkSettings {
     pub mdns: bool,
     /// Relays, for a home that nobody can dial, and whether this node is one.
     pub relaying: Relaying,
+}
+
+/// How long what is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StorageSettings {
+    /// Bodies of other homes' entries and results, in days.
+    pub bodies_days: u32,
+    /// Whether an empty store begins with the first block, where others still have it, and not with a recent state.
+    pub from_genesis: bool,
+}
+
+impl Default for StorageSettings {
+    fn default() -> Self {
+        Self { bodies_days: BODIES_DAYS_MIN, from_genesis: false }
+    }
 }
 
 /// Pace and timeouts of consensus, wall-clock ms.
@@ -152,6 +170,7 @@ impl Config {
                 top.section("root_meter").map(|section| meters::read_root_meter(&section, &catalog, &folder));
             let consensus =
                 top.section("consensus").map(|section| read_consensus(&section)).unwrap_or_default();
+            let storage = top.section("storage").map(|section| read_storage(&section)).unwrap_or_default();
             let log_level = read_log(top.section("log").as_ref());
             let (home_meters, root_meter) = (home_meters?, swap(root_meter)?);
             let HomeMeters { meter, meters, pv, location, share } = home_meters;
@@ -171,6 +190,7 @@ impl Config {
                 household: household?,
                 root_meter,
                 consensus,
+                storage,
                 log_level,
             })
         })
@@ -387,6 +407,14 @@ fn read_consensus(section: &Section<'_>) -> ConsensusSettings {
         vote_timeout_ms: milliseconds("vote_timeout_ms", default.vote_timeout_ms),
         timeout_delta_ms: milliseconds("timeout_delta_ms", default.timeout_delta_ms),
         rebroadcast_ms: milliseconds("rebroadcast_ms", default.rebroadcast_ms),
+    }
+}
+
+fn read_storage(section: &Section<'_>) -> StorageSettings {
+    let least = BODIES_DAYS_MIN;
+    StorageSettings {
+        bodies_days: section.within("bodies_days", least, least..=BODIES_DAYS_MAX),
+        from_genesis: section.optional("from_genesis").unwrap_or(false),
     }
 }
 

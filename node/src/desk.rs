@@ -351,7 +351,8 @@ impl Recorded {
             let view = connection.transaction()?;
             let whole = |value: i64| u64::try_from(value).unwrap_or(0);
             let head = view.query_row("SELECT coalesce(max(height), 0) FROM block", [], |row| row.get(0))?;
-            let mut statement = view.prepare("SELECT height FROM entry WHERE id = ?1")?;
+            let mut statement =
+                view.prepare("SELECT height FROM entry WHERE id = ?1 AND kind <> 'reading'")?;
             let height = |entry: &Unsettled| statement.query_row([entry.id.0.0], |row| row.get(0)).optional();
             let heights: Vec<Option<i64>> = entries.iter().map(height).collect::<rusqlite::Result<_>>()?;
             let heights = heights.into_iter().map(|height| height.map(whole)).collect();

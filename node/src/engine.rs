@@ -22,6 +22,7 @@ use ledger::{Block, Body, EntryId, IntervalOutcome, Ledger, MeterRegistration, O
 use market::Account;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::away::{Away, AwayError};
 use crate::bill::prepaid::present_price;
 use crate::clock::Clock;
 use crate::http::{Live, Role, member_of};
@@ -40,6 +41,8 @@ const QUEUE_MAX: usize = 8192;
 const ROOM_CHECK: Duration = Duration::from_millis(2);
 /// What an answer of blocks takes besides their bytes.
 const SERVE_ROOM: usize = 16_384;
+/// A checkpoint that is waited for is looked for so often.
+const CHECKPOINT_LOOK: Duration = Duration::from_secs(2);
 /// Whether the clock can be trusted is looked at so often.
 const CLOCK_EVERY: Duration = Duration::from_secs(1);
 /// Longest sleep without a timer.
@@ -102,6 +105,8 @@ pub struct Progress {
     pub next_gate: u64,
     /// Index after the last interval for which this node's meters have a reading in a final block, since the start.
     pub read_until: u64,
+    /// Why the node takes no part at present, where it does not: it waits for people.
+    pub waiting: Option<String>,
     /// Why the engine stopped by itself, if it did.
     pub halted: Option<String>,
     /// The number of the recovery that the chain took up just now. The engine has ended, and the node starts anew: whatever it
@@ -203,6 +208,8 @@ pub struct EngineParts {
     pub fates: Vec<(PublicKey, mpsc::Sender<Fate>)>,
     /// Where the monotonic wall clock counts from.
     pub started: Instant,
+    /// What it knows of checkpoints.
+    pub away: Away,
 }
 
 /// The engine.
@@ -230,6 +237,8 @@ struct Engine {
     bank_short: bool,
     /// Term keys that the replica has.
     known_term_keys: BTreeSet<PublicKey>,
+    /// False once that has failed.
+    lets_go: bool,
 }
 
 /// How durably a home stores blocks: a follower may lose its last ones to a power cut, it fetches them again. A delegate may
@@ -272,6 +281,7 @@ pub fn spawn(
         recovered: None,
         known_term_keys,
         bank_short: false,
+        lets_go: true,
     };
     let thread = std::thread::Builder::new().name(name).spawn(move || engine.run(&inbox))?;
     Ok((EngineHandle { commands, room }, watching, thread))
@@ -280,7 +290,11 @@ pub fn spawn(
 impl Engine {
     fn run(&mut self, inbox: &Receiver<Command>) {
         self.show(self.parts.replica.ledger());
+        let Some(connected) = self.wait_for_checkpoint(inbox).filter(|_| !self.halted) else { return };
         self.step(Input::Start);
+        for home in connected {
+            self.step(Input::PeerUp(home));
+        }
         while !self.halted {
             let wait =
                 self.timers.values().min().map_or(IDLE, |at| at.saturating_duration_since(Instant::now()));
@@ -295,6 +309,58 @@ impl Engine {
         }
         if !self.halted {
             self.step(Input::Stop);
+        }
+    }
+
+    /// Where the node was away for long it listens to nobody until people vouch for a block. Says who is connected by then;
+    /// `None`: told to stop.
+    fn wait_for_checkpoint(&mut self, inbox: &Receiver<Command>) -> Option<BTreeSet<HomeId>> {
+        let mut connected = BTreeSet::new();
+        if let Some(reason) = self.parts.away.waits() {
+            tracing::error!(home = %self.parts.home, reason, "the node waits");
+        }
+        while !self.parts.away.look(self.parts.clock.market()) {
+            match inbox.recv_timeout(CHECKPOINT_LOOK) {
+                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return None,
+                Ok(Command::PeerUp(key)) => connected.extend(self.members.home_of(&key)),
+                Ok(Command::PeerDown(key)) => {
+                    if let Some(home) = self.members.home_of(&key) {
+                        connected.remove(&home);
+                    }
+                }
+                Ok(Command::Ledger(answer)) => self.take(Command::Ledger(answer)),
+                Ok(Command::Recovery(_, answer)) => {
+                    // Who does not know where the chain stands attests nothing; nobody may wait for the answer any more.
+                    drop(answer.send(Err(recovery::Refusal::NotNow("the node waits for a checkpoint"))));
+                }
+                Ok(
+                    Command::Message { .. }
+                    | Command::Gossip { .. }
+                    | Command::Entries { .. }
+                    | Command::Submit(_),
+                )
+                | Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+        if let Err(error) = self.holds_checkpoint() {
+            self.halt(error.to_string());
+        }
+        self.show(self.parts.replica.ledger());
+        Some(connected)
+    }
+
+    /// That the block stored at the height of the checkpoint is the one vouched for.
+    fn holds_checkpoint(&self) -> Result<(), AwayError> {
+        let Some(height) = self.parts.away.checkpoint().map(|checkpoint| checkpoint.height) else {
+            return Ok(());
+        };
+        match self.parts.db.id_at(height) {
+            Ok(Some(found)) => self.parts.away.contradicts(height, found).map_or(Ok(()), Err),
+            Ok(None) => Ok(()),
+            Err(error) => {
+                tracing::error!(%error, "the block of the checkpoint cannot be read");
+                Ok(())
+            }
         }
     }
 
@@ -477,6 +543,11 @@ impl Engine {
     fn commit(&mut self, commit: &Commit) -> Result<(), StoreError> {
         #[cfg(debug_assertions)]
         abort_if_asked(commit.executed.block.header.height);
+        let header = &commit.executed.block.header;
+        if let Some(error) = self.parts.away.contradicts(header.height, header.id()) {
+            self.halt(error.to_string());
+            return Ok(());
+        }
         let wall_ms = self.unix_ms();
         self.parts.db.commit(&commit.executed, &commit.certificate, commit.finality_ms, wall_ms)?;
         let block = &commit.executed.block;
@@ -486,6 +557,7 @@ impl Engine {
             self.members = Members::of(&commit.executed.ledger);
             self.parts.network.set_members(self.members.keys());
         }
+        self.let_go();
         self.tell_fates(block, &commit.executed.ledger);
         self.tell_of_meter(block, &commit.executed.ledger);
         self.publish(commit);
@@ -508,6 +580,21 @@ impl Engine {
             _ => {}
         }
         self.bank_short = short.is_some();
+    }
+
+    /// Lets go of a little of what is old. A block that is damaged is named once, and nothing is let go of from then on: the
+    /// chain goes on without that.
+    fn let_go(&mut self) {
+        if !self.lets_go {
+            return;
+        }
+        if let Err(error) = self.parts.db.prune() {
+            tracing::error!(
+                error = format!("{:#}", anyhow::Error::from(error)),
+                "old blocks are not let go of"
+            );
+            self.lets_go = false;
+        }
     }
 
     /// What a home does about delegates after a block: it stores more durably where it becomes one, stands for the coming term,
@@ -643,6 +730,9 @@ impl Engine {
         let account = Account::Home(home.clone());
         live.set_obligations(ledger.claim(&account, &Account::Supplier).get(), ledger.reserved(home).get());
         live.set_import_price(present_price(ledger, home));
+        let waiting = self.waiting(ledger);
+        let checkpoint = self.parts.away.checkpoint().map(|checkpoint| checkpoint.height);
+        live.set_waiting(waiting.clone(), checkpoint);
         live.set_member(member_of(ledger, home));
         live.set_ledger(ledger.clone());
         live.set_role(Role {
@@ -657,9 +747,22 @@ impl Engine {
             next_deadline: ledger.next_deadline(),
             next_gate: ledger.next_gate().index(),
             read_until: self.read_until.iter().copied().min().unwrap_or(u64::MAX),
+            waiting,
             halted: None,
             recovered: None,
         });
+    }
+
+    /// Why this node takes no part at present, where it does not.
+    fn waiting(&self, ledger: &Ledger) -> Option<String> {
+        let update = |needed: u16| {
+            format!(
+                "the community went over to rules {needed}, and this program has rules up to {}: update it. The meter is read on, \
+                 and its readings wait in the journal",
+                ledger.known_rules()
+            )
+        };
+        self.parts.away.waits().or_else(|| ledger.unknown_rules().map(update))
     }
 
     /// An entry of ours can never stand on the ledger, or somebody else's was refused.

@@ -2,6 +2,7 @@
 
 pub mod allocation;
 pub mod assurance;
+mod away;
 pub mod bench;
 pub mod bill;
 pub mod case;
@@ -18,6 +19,7 @@ pub mod household;
 pub mod http;
 pub mod identity;
 mod intake;
+mod joining;
 pub mod metering;
 pub mod meters;
 pub mod network;

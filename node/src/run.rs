@@ -1,6 +1,7 @@
 //! Putting a node together: network, store, engine, meter, API; and taking it apart again in order.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,15 +21,17 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::assurance::{Assessor, Gatherer};
+use crate::away::{Away, Head as AwayHead};
 use crate::clock::{Clock, SystemClock};
 use crate::config::meters::{FurtherMeter, LocationSettings, MeterSettings};
-use crate::config::{ApiSettings, Config, ConsensusSettings};
+use crate::config::{ApiSettings, Config, ConsensusSettings, StorageSettings};
 use crate::desk::{self, DeskHandle, DeskParts};
 use crate::engine::{self, Command, EngineHandle, EngineParts, Progress};
 use crate::household::{self, HouseholdHandle, HouseholdParts, HouseholdSetup, View};
 use crate::http::{self, About, Head, HttpState, Language, Live, TokenHash};
 use crate::identity::Identity;
 use crate::intake::{Intake, lane_of};
+use crate::joining::{Beginning, Giver};
 use crate::metering::{self, Fate, MeterOwner, Metering, MeteringParts, OnLedger, Shown};
 use crate::meters::{self, FurtherMeterSetup, MeterPanel};
 use crate::network::{self, NetworkConfig, NetworkEvent, NetworkHandle, Relaying};
@@ -37,6 +40,7 @@ use crate::store::Durability;
 use crate::store::household::HouseholdDb;
 use crate::store::ledger_db::LedgerDb;
 use crate::store::log_file::{DataLock, Found, LogFile};
+use crate::store::prune::Retention;
 use crate::terms::Terms;
 use crate::zone::Zone;
 
@@ -86,6 +90,8 @@ pub struct NodeSetup {
     pub household: Option<HouseholdSetup>,
     /// Pace and timeouts.
     pub consensus: ConsensusSettings,
+    /// How long what is kept.
+    pub storage: StorageSettings,
     /// Where the monotonic wall clock counts from.
     pub started: Instant,
 }
@@ -188,13 +194,14 @@ impl RunningNode {
 /// What could not be opened, bound or started, and why.
 pub async fn start(mut setup: NodeSetup) -> anyhow::Result<RunningNode> {
     let lock = DataLock::acquire(&setup.data_dir)?;
-    let stored = Stored::open(&setup)?;
+    let mut stored = Stored::open(&setup)?;
+    // Both listen before anything runs, so that a port in use leaves nothing half started behind.
+    let api = bind_api(&setup).await?;
+    let (network, mut events) = start_network(&setup, &stored.ledger).await?;
+    let connected = stored.begin(&setup, &network, &mut events).await?;
     let chain = *stored.ledger.chain();
     note_membership(&setup, &stored.ledger);
     let live = live_of(&setup, &stored.ledger);
-    // Both listen before anything runs, so that a port in use leaves nothing half started behind.
-    let api = bind_api(&setup).await?;
-    let (network, events) = start_network(&setup, &stored.ledger).await?;
     let (home_fates, home_inbox) = mpsc::channel(FATES_MAX);
     let (root_fates, root_inbox) = mpsc::channel(FATES_MAX);
     let fates = fates_of(&setup, home_fates, root_fates);
@@ -213,8 +220,10 @@ pub async fn start(mut setup: NodeSetup) -> anyhow::Result<RunningNode> {
         home: setup.home.clone(),
         fates,
         started: setup.started,
+        away: stored.away,
     })?;
-    tokio::spawn(forward_events(events, Intake::start(chain, &engine, &network)?));
+    let (intake, giver) = (Intake::start(chain, &engine, &network)?, Giver::new(&db, &setup.genesis));
+    tokio::spawn(forward_events((connected, events), intake, giver));
     let addresses = addresses_of(&network, &setup.identity)?;
     let wiring = MeterWiring { setup: &setup, chain, ledger: &ledger, engine: &engine, live: &live };
     wiring.start(home_inbox, root_inbox)?;
@@ -281,16 +290,52 @@ struct Stored {
     ledger: Ledger,
     log: LogFile,
     found: Found,
+    away: Away,
 }
 
 impl Stored {
     fn open(setup: &NodeSetup) -> anyhow::Result<Self> {
         let path = setup.data_dir.join("ledger.db");
-        let db = LedgerDb::open(&path, Durability::Full, &setup.genesis, &setup.home)?;
+        let mut db = LedgerDb::open(&path, Durability::Full, &setup.genesis, &setup.home)?;
+        db.set_retention(Retention::days(setup.storage.bodies_days));
         let ledger = db.load(&setup.genesis)?;
         db.set_durability(engine::durability_of(&ledger, &setup.home))?;
         let (log, found) = LogFile::open(&setup.data_dir)?;
-        Ok(Self { db, ledger, log, found })
+        let head = AwayHead::new(&setup.genesis, ledger.height(), ledger.head_time(), setup.clock.market());
+        let own = PublicKey::of(setup.identity.member());
+        let away = Away::open(&setup.data_dir, &setup.genesis, own, head);
+        Ok(Self { db, ledger, log, found, away })
+    }
+
+    /// An empty store of a chain that is more than an epoch old begins with a recent state, if a member gives one. Says who is
+    /// connected by then.
+    async fn begin(
+        &mut self,
+        setup: &NodeSetup,
+        network: &NetworkHandle,
+        events: &mut mpsc::Receiver<NetworkEvent>,
+    ) -> anyhow::Result<BTreeSet<PublicKey>> {
+        let age_ms = setup.clock.market().ms_since(setup.genesis.start);
+        if self.db.last_height() > 0 || setup.storage.from_genesis || age_ms <= setup.genesis.epoch_ms() {
+            return Ok(BTreeSet::new());
+        }
+        tracing::info!("the store is empty: asking the other members for a recent state");
+        let beginning =
+            Beginning { network, events, genesis: &setup.genesis, checkpoint: self.away.checkpoint() };
+        let (package, connected) = beginning.fetch().await;
+        let Some((package, ledger)) = package else {
+            tracing::warn!("no member gave a recent state in time; the node begins with the first block");
+            return Ok(connected);
+        };
+        self.db.begin_with(&package, &ledger)?;
+        self.db.set_durability(engine::durability_of(&ledger, &setup.home))?;
+        tracing::info!(
+            height = ledger.height(),
+            "the node begins with the state after this block; bodies of blocks before it were never here"
+        );
+        network.set_members(member_keys(&ledger));
+        self.ledger = ledger;
+        Ok(connected)
     }
 }
 
@@ -356,12 +401,16 @@ async fn start_network(
         chain: ledger.chain().id,
         listen: setup.listen.clone(),
         peers: setup.peers.clone(),
-        members: ledger.members().iter().map(|(_, member)| member.admission.keys.network).collect(),
+        members: member_keys(ledger),
         mdns: setup.mdns,
         lane_of,
         relaying: setup.relaying.clone(),
     };
     Ok(network::spawn(config).await?)
+}
+
+fn member_keys(ledger: &Ledger) -> Vec<PublicKey> {
+    ledger.members().iter().map(|(_, member)| member.admission.keys.network).collect()
 }
 
 fn addresses_of(network: &NetworkHandle, identity: &Identity) -> anyhow::Result<Vec<Multiaddr>> {
@@ -514,10 +563,20 @@ fn home_power_max_w(profile: &Profile) -> u64 {
     HOME_POWER_MAX_W.min(profile.power_max_w())
 }
 
-/// Hands what the network reports to the engine.
-async fn forward_events(mut events: mpsc::Receiver<NetworkEvent>, intake: Intake) {
+/// Hands what the network reports to the engine, first who is connected already; questions are answered from what is stored.
+async fn forward_events(
+    (connected, mut events): (BTreeSet<PublicKey>, mpsc::Receiver<NetworkEvent>),
+    intake: Intake,
+    giver: Giver,
+) {
+    for peer in connected {
+        intake.take(NetworkEvent::PeerUp(peer)).await;
+    }
     while let Some(event) = events.recv().await {
-        intake.take(event).await;
+        match event {
+            NetworkEvent::Request { bytes, reply, .. } => giver.answer(&bytes, reply),
+            event => intake.take(event).await,
+        }
     }
 }
 
@@ -703,6 +762,7 @@ fn setup_of(
         root_meter,
         household,
         consensus: config.consensus.clone(),
+        storage: config.storage,
         started: Instant::now(),
     })
 }

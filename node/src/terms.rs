@@ -52,6 +52,8 @@ pub struct Terms {
     sent: Option<(u32, u64)>,
     /// The largest number that was signed here.
     signed: u64,
+    /// The rule version that was signalled last, and the height then.
+    signalled: Option<(u16, u64)>,
 }
 
 impl Terms {
@@ -68,6 +70,7 @@ impl Terms {
             terms: BTreeMap::new(),
             sent: None,
             signed: 0,
+            signalled: None,
             folder,
         };
         for term in terms.stored()? {
@@ -104,6 +107,9 @@ impl Terms {
         let is_member = ledger.member(&self.home).is_some_and(|member| {
             member.admission.keys.member == PublicKey::of(&self.member) && ledger.leaves(&self.home).is_none()
         });
+        if is_member {
+            steps.entries.extend(self.signal(ledger)?.map(|signed| signed.to_bytes()));
+        }
         if !is_member || ledger.has_opted_out(&self.home) || ledger.barred_until(&self.home).is_some() {
             return Ok(steps);
         }
@@ -123,6 +129,23 @@ impl Terms {
             self.sent = Some((term, ledger.height()));
         }
         Ok(steps)
+    }
+
+    /// Says which rules this program has, where the community does not know: it can run later ones than those in force, or an
+    /// earlier program said more than this one keeps.
+    fn signal(&mut self, ledger: &Ledger) -> Result<Option<SignedEntry>, IdentityError> {
+        let (known, said) = (ledger.known_rules(), ledger.signalled(&self.home));
+        let is_news = known > ledger.rule_version() || said.is_some_and(|said| said > known);
+        let waits = self.signalled.is_some_and(|(version, at)| {
+            version == known && ledger.height() < at.saturating_add(PATIENCE_BLOCKS)
+        });
+        if !is_news || said == Some(known) || waits {
+            return Ok(None);
+        }
+        self.signalled = Some((known, ledger.height()));
+        let body = Body::RuleSignal { home: self.home.clone(), version: known };
+        let entry = self.entry(ledger, body)?;
+        Ok(Some(entry.sign(ledger.chain(), &self.member)))
     }
 
     /// A candidacy for the coming term of a member that has thought better of not standing. Its node takes the keys up after the
@@ -356,6 +379,25 @@ mod tests {
         assert_eq!(offer.keys.consensus, PublicKey::of(&key));
         let again = Terms::open(folder.path(), &home(1), identity.member()).unwrap();
         assert!(again.holds(&offer.keys.consensus));
+    }
+
+    #[test]
+    fn a_program_with_later_rules_signals_them_once_and_an_older_one_takes_that_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let (identity, ledger) = founder(folder.path());
+        let mut terms = Terms::open(folder.path(), &home(1), identity.member()).unwrap();
+        assert_eq!(terms.after_block(&ledger).unwrap().entries.len(), 1, "a candidacy alone");
+        let newer = ledger.clone().knowing(ledger::RULE_VERSION + 1);
+        let mut terms = Terms::open(folder.path(), &home(1), identity.member()).unwrap();
+        let entries = terms.after_block(&newer).unwrap().entries;
+        assert_eq!(entries.len(), 2);
+        assert!(terms.after_block(&newer).unwrap().entries.is_empty(), "it waits for a block");
+        let signalled = take(&newer, &entries);
+        assert_eq!(signalled.signalled(&home(1)), Some(ledger::RULE_VERSION + 1));
+        assert!(terms.after_block(&signalled).unwrap().entries.is_empty());
+        let older = signalled.knowing(ledger::RULE_VERSION);
+        let back = terms.after_block(&older).unwrap().entries;
+        assert_eq!(take(&older, &back).signalled(&home(1)), Some(ledger::RULE_VERSION));
     }
 
     #[test]

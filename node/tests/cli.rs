@@ -337,7 +337,7 @@ fn a_genesis_that_exists_is_not_overwritten() {
 }
 
 #[test]
-fn a_wrong_key_is_named_by_check_join_and_run() {
+fn a_wrong_key_is_named_by_join_and_check() {
     let folder = founded();
     let here = folder.path();
     fs::copy(here.join("h002/consensus.key"), here.join("h001/consensus.key")).unwrap();
@@ -345,11 +345,10 @@ fn a_wrong_key_is_named_by_check_join_and_run() {
     commonwatt(here, join).with(78).saying(&["wrong key: the consensus key of home h001"]);
     fs::copy(here.join("genesis.toml"), here.join("h001/genesis.toml")).unwrap();
     fs::copy(here.join("h003/seed.key"), here.join("h001/seed.key")).unwrap();
-    for command in ["check", "run"] {
-        commonwatt(here, &format!("{command} --config h001/commonwatt.toml"))
-            .with(78)
-            .saying(&["wrong key: the member key of home h001"]);
-    }
+    // `run` starts all the same: keys may have been changed by blocks that are not here yet.
+    commonwatt(here, "check --config h001/commonwatt.toml")
+        .with(78)
+        .saying(&["wrong key: the member key of home h001"]);
 }
 
 #[test]

@@ -7,9 +7,12 @@ use clap::{Args as ClapArgs, ValueEnum};
 pub struct Args {
     /// Which bench.
     what: What,
-    /// How many delegates (ledger).
+    /// How many delegates (ledger, year).
     #[arg(long, default_value_t = 4)]
     delegates: u8,
+    /// How many days (year).
+    #[arg(long, default_value_t = 365)]
+    days: u32,
     /// How many seconds of load (ledger).
     #[arg(long, default_value_t = 10)]
     seconds: u32,
@@ -19,7 +22,7 @@ pub struct Args {
     /// Instead of orders at a rate, a neighbourhood of so many homes (ledger).
     #[arg(long, conflicts_with = "rate")]
     homes: Option<u32>,
-    /// `json`: the last line on stdout is one object (ledger, meter).
+    /// `json`: the last line on stdout is one object (ledger, year, meter).
     #[arg(long, default_value = "text")]
     output: String,
 }
@@ -32,6 +35,8 @@ enum What {
     State,
     /// Entries per second and finality through real nodes.
     Ledger,
+    /// Months of a neighbourhood through ledger and store: time, size, bytes written.
+    Year,
     /// Meter reads per second, processor time and memory, beside pymodbus and libmodbus.
     Meter,
 }
@@ -45,6 +50,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         What::Market => crate::run::run("cargo", &["bench", "--package", "market"]),
         What::State => crate::run::run("cargo", &["bench", "--package", "ledger"]),
         What::Ledger => ledger(args),
+        What::Year => year(args),
         What::Meter => meter(args),
     }
 }
@@ -58,6 +64,14 @@ fn ledger(args: &Args) -> anyhow::Result<()> {
     let load = ["--delegates", &delegates, "--seconds", &seconds, what, &how_much, "--output", &args.output];
     let mut arguments = vec!["run", "--release", "--quiet", "--package", "node", "--", "bench", "ledger"];
     arguments.extend(load);
+    crate::run::run("cargo", &arguments)
+}
+
+fn year(args: &Args) -> anyhow::Result<()> {
+    let (delegates, days) = (args.delegates.to_string(), args.days.to_string());
+    let figures = ["--delegates", &delegates, "--days", &days, "--output", &args.output];
+    let mut arguments = vec!["run", "--release", "--quiet", "--package", "node", "--", "bench", "year"];
+    arguments.extend(figures);
     crate::run::run("cargo", &arguments)
 }
 

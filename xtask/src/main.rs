@@ -1,9 +1,11 @@
 //! The project's own chores: `cargo xtask test` sets up what the tests need and runs them all; `cargo xtask bench`
-//! measures, `cargo xtask sim` puts a simulated neighbourhood through faults, `cargo xtask soak` runs for long.
+//! measures, `cargo xtask sim` puts a simulated neighbourhood through faults, `cargo xtask soak` runs for long, `cargo xtask fuzz`
+//! tries what nobody would write.
 #![expect(clippy::print_stderr, reason = "a chore tells its user what it does on stderr")]
 
 mod bench;
 mod faults;
+mod fuzz;
 mod peers;
 mod run;
 mod sim;
@@ -34,6 +36,8 @@ enum Chore {
     Faults(faults::Args),
     /// Let a layer run for long against peers that misbehave.
     Soak(soak::Args),
+    /// Fuzz decoders, state machine, market and meters; what is kept of it runs in every test.
+    Fuzz(fuzz::Args),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -44,5 +48,6 @@ fn main() -> anyhow::Result<()> {
         Chore::Sim(args) => sim::run(&args),
         Chore::Faults(args) => faults::run(&args),
         Chore::Soak(args) => soak::run(&args),
+        Chore::Fuzz(args) => fuzz::run(&args),
     }
 }

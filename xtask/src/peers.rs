@@ -20,7 +20,8 @@ const PACKAGES: [(&str, &str); 8] = [
 ];
 
 /// What goes into the virtual environment, pinned.
-const PYTHON_PACKAGES: [&str; 3] = ["pymodbus==3.16.1", "pyserial==3.5", "pysunspec2==1.3.7"];
+const PYTHON_PACKAGES: [&str; 4] =
+    ["pymodbus==3.16.1", "pyserial==3.5", "pysunspec2==1.3.7", "pymerkle==6.1.0"];
 
 /// Installs what is missing and says so.
 ///

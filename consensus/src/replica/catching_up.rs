@@ -145,6 +145,9 @@ impl Replica {
     }
 
     fn ask_for_blocks(&mut self) {
+        if self.ledger.unknown_rules().is_some() {
+            return;
+        }
         let Some(peer) = self.catching_up.choose(self.ledger.height(), self.now.wall_ms) else { return };
         let request = Message::SyncRequest { from_height: self.next_height(), max_bytes: ASKED_BYTES };
         self.send(&peer, &request);
@@ -207,6 +210,9 @@ impl Replica {
     fn take_final(&mut self, from: &HomeId, bytes: &[u8], certificate: &Certificate) -> Result<(), String> {
         if certificate.height != self.next_height() {
             return Err("its height is not the next".to_owned());
+        }
+        if self.ledger.unknown_rules().is_some() {
+            return Err("this program does not have its rules".to_owned());
         }
         if certificate.signatures.is_empty() {
             return self.take_recovery(bytes, certificate);

@@ -413,6 +413,7 @@ impl Replica {
         let refused = self.pool.after_block(&self.ledger, &entries, now);
         self.report_refused(refused);
         self.send_queued_final();
+        self.note_unknown_rules();
     }
 
     fn enter_next_height(&mut self) {

@@ -8,3 +8,4 @@ mod proposals;
 mod recovery;
 mod replica;
 mod street;
+mod versions;

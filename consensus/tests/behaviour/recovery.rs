@@ -203,12 +203,12 @@ impl Town {
                 node.blocks.push((commit.executed.block.to_bytes(), commit.certificate));
                 node.ledger = commit.executed.ledger;
             }
+            Effect::Blame { peer, what } => panic!("{peer} is blamed: {what:?}"),
             Effect::Evidence(evidence) => panic!("{} is accused", evidence.culprit()),
             Effect::Halt { reason } => self.nodes[number].halted = Some(reason),
-            Effect::GossipEntry(bytes) => {
+            Effect::GossipEntries(bytes) => {
                 for to in (0..self.nodes.len()).filter(|to| *to != number) {
-                    let origin = Origin::Peer(street::home(number));
-                    let input = Input::Entry { bytes: bytes.clone(), origin };
+                    let input = Input::Entries { from: street::home(number), bytes: bytes.clone() };
                     self.push(DELAY_MS, Event::Deliver { from: number, to, input });
                 }
             }

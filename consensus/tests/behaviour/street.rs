@@ -28,6 +28,14 @@ pub fn key(purpose: Purpose, number: usize) -> SigningKey {
     SigningKey::from_bytes(&seed)
 }
 
+/// A home's key for a term: to vote, or to cosign.
+pub fn term_key(number: usize, term: u32, cosigner: bool) -> SigningKey {
+    let mut seed = [if cosigner { 8 } else { 7 }; 32];
+    seed[..8].copy_from_slice(&(number as u64).to_be_bytes());
+    seed[8..12].copy_from_slice(&term.to_be_bytes());
+    SigningKey::from_bytes(&seed)
+}
+
 fn public(purpose: Purpose, number: usize) -> PublicKey {
     PublicKey::of(&key(purpose, number))
 }

@@ -92,6 +92,7 @@ impl Step {
         };
         let (cast, all) = turnout(&voters);
         let permille = cast.saturating_mul(1000).checked_div(all).unwrap_or_default();
+        self.count_signals(time);
         self.begin_epoch(time);
         let set = &self.state.delegation.coming;
         self.outcomes.push(Outcome::Election(ElectionOutcome {

@@ -15,6 +15,7 @@ mod money;
 mod operator;
 mod reading;
 mod recovery;
+mod versions;
 
 use energy::{HomeId, Interval, Money, Timestamp};
 use market::{Account, ENTRIES_PER_HOUR, Posting, PostingKind};
@@ -106,6 +107,7 @@ impl Step {
                 self.candidacy(verified, home, *term, keys.as_ref(), time)
             }
             Body::Misbehaviour(evidence) => self.misbehaviour(verified, evidence, time),
+            Body::RuleSignal { home, version } => self.rule_signal(verified, home, *version, time),
         }
     }
 

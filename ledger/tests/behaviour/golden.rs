@@ -385,6 +385,12 @@ fn bodies() -> Vec<Sample> {
             member,
             vec![],
         ),
+        (
+            Body::RuleSignal { home: home.clone(), version: 7 },
+            tagged(25, of_home(vec![("version", 7_u16.to_bytes())])),
+            member,
+            vec![],
+        ),
     ]
 }
 

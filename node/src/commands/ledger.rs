@@ -62,6 +62,19 @@ fn places(args: &VerifyArgs) -> Result<(PathBuf, PathBuf), CommandError> {
 }
 
 fn print(report: &VerifyReport, output: Output) {
+    let hashed = report.hashed;
+    if hashed.blocks > 0 && output == Output::Text {
+        out::line(&format!(
+            "before      {} blocks whose bodies are no longer stored: headers, {} leaves, {} certificates, {} kept bodies",
+            hashed.blocks, hashed.leaves, hashed.certificates, hashed.bodies
+        ));
+    }
+    if hashed.joined > 0 && output == Output::Text {
+        out::line(&format!(
+            "joined      with the state after block {}; blocks before were never here",
+            hashed.joined
+        ));
+    }
     let rows = [
         ("verified", report.from.to_string()),
         ("height", report.height.to_string()),
@@ -78,6 +91,13 @@ fn print(report: &VerifyReport, output: Output) {
             "schema_version": 1,
             "ok": true,
             "from": report.from.to_string(),
+            "joined": hashed.joined,
+            "hashed": {
+                "blocks": hashed.blocks,
+                "leaves": hashed.leaves,
+                "certificates": hashed.certificates,
+                "bodies": hashed.bodies,
+            },
             "height": report.height,
             "head": report.head.to_string(),
             "blocks": report.blocks,

@@ -3,6 +3,7 @@
 pub mod bill;
 mod case;
 mod check;
+pub mod checkpoint;
 pub mod community;
 pub mod delegates;
 mod files;
@@ -16,6 +17,7 @@ pub mod market;
 pub mod meter;
 pub mod money;
 pub mod out;
+pub mod proof;
 mod run;
 mod sim;
 mod status;
@@ -114,6 +116,9 @@ pub fn dispatch(cli: Cli) -> Result<Exit, CommandError> {
         Command::Ledger(LedgerCommand::Recover(command)) => {
             block_on(ledger::recover::recover(&command, output))?
         }
+        Command::Ledger(LedgerCommand::Proof(args)) => proof::proof(&args),
+        Command::Ledger(LedgerCommand::CheckProof(args)) => proof::check_proof(&args, output),
+        Command::Ledger(LedgerCommand::Checkpoint(command)) => checkpoint::checkpoint(&command, output),
         Command::Ledger(LedgerCommand::Delegates(args)) => delegates::delegates(&args, output),
         Command::Ledger(LedgerCommand::Vote(args)) => block_on(delegates::vote(&args, output))?,
         Command::Ledger(LedgerCommand::Candidate(args)) => block_on(delegates::candidate(&args, output))?,
@@ -126,6 +131,12 @@ pub fn dispatch(cli: Cli) -> Result<Exit, CommandError> {
         Command::Config(ConfigCommand::Default) => {
             out::text(config::SAMPLE);
             Ok(Exit::Ok)
+        }
+        Command::Bench(BenchCommand::Year(args)) => {
+            start_log("info")?;
+            crate::bench::year::run(&args, output)
+                .map(|()| Exit::Ok)
+                .map_err(|error| CommandError::failed(format!("the bench failed: {error:#}")))
         }
         Command::Bench(BenchCommand::Ledger(args)) => {
             start_log("warn")?;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use api::{Balance, Client, ClientError, Peers, Status};
+use api::{Balance, Client, ClientError, Holdings, Peers, Status};
 use serde_json::json;
 
 use super::{CommandError, files, out};
@@ -28,11 +28,13 @@ pub(super) async fn status(args: StatusArgs, output: Output) -> Result<Exit, Com
     let status = client.status().await.map_err(|error| refused(&error))?;
     // A home without an account, or a database that is busy, is no reason not to show the rest.
     let balance = client.balance().await.ok();
+    let holdings = client.holdings().await.ok();
     let peers = client.peers().await.ok();
     match output {
         Output::Json => {
             let mut shown = json!(status);
             shown["balance"] = json!(balance);
+            shown["holdings"] = json!(holdings);
             shown["relaying"] = json!(peers.as_ref().map(|peers| &peers.relaying));
             shown["relayed"] = json!(peers.as_ref().map(relayed));
             out::json(&shown);
@@ -41,6 +43,7 @@ pub(super) async fn status(args: StatusArgs, output: Output) -> Result<Exit, Com
             print(&status);
             peers.iter().for_each(print_relaying);
             balance.iter().for_each(print_balance);
+            holdings.iter().for_each(print_holdings);
         }
     }
     Ok(if status.syncing { Exit::NotReady } else { Exit::Ok })
@@ -153,9 +156,73 @@ fn print_balance(balance: &Balance) {
     out::line(&format!("{:<12} {shown} {}{lasts}{low}", "balance", balance.currency));
 }
 
+/// What the node holds of the chain, where that is not everything, and what it waits for.
+fn print_holdings(holdings: &Holdings) {
+    for line in holdings_lines(holdings) {
+        out::line(&line);
+    }
+}
+
+fn holdings_lines(holdings: &Holdings) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut say = |name: &str, value: String| lines.push(format!("{name:<12} {value}"));
+    if holdings.bodies_from > 1 {
+        let joined = holdings.joined;
+        let joined =
+            if joined > 0 { format!("; began with the state after block {joined}") } else { String::new() };
+        say(
+            "holds",
+            format!(
+                "whole blocks from {}, of those before its own and public parts{joined}",
+                holdings.bodies_from
+            ),
+        );
+    }
+    if let Some(coming) = holdings.coming_rules {
+        let missing =
+            if coming > holdings.known_rules { "; this program does not have them: update it" } else { "" };
+        say(
+            "rules",
+            format!(
+                "{} now, {coming} may be in force from the next epoch on{missing}",
+                holdings.rule_version
+            ),
+        );
+    }
+    if let Some(reason) = &holdings.waiting {
+        say("WAITS", reason.clone());
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_node_holds_and_waits_for_is_said_where_there_is_something_to_say() {
+        let mut holdings = Holdings {
+            schema_version: 1,
+            bodies_from: 1,
+            certificates_from: 1,
+            joined: 0,
+            snapshots: vec![500],
+            rule_version: 4,
+            coming_rules: None,
+            known_rules: 4,
+            checkpoint: None,
+            waiting: None,
+        };
+        assert!(holdings_lines(&holdings).is_empty());
+        (holdings.bodies_from, holdings.joined, holdings.coming_rules) = (501, 500, Some(5));
+        holdings.waiting = Some("for a checkpoint".to_owned());
+        let lines = holdings_lines(&holdings);
+        assert!(lines[0].ends_with("whole blocks from 501, of those before its own and public parts; began with the state after block 500"));
+        assert!(lines[1].ends_with(
+            "4 now, 5 may be in force from the next epoch on; this program does not have them: update it"
+        ));
+        assert_eq!(lines[2], "WAITS        for a checkpoint");
+    }
 
     #[test]
     fn an_api_on_every_interface_is_asked_on_this_machine() {

@@ -22,7 +22,7 @@ use super::interrupt::Interrupt;
 use super::world::{self, Congestion, World};
 use crate::cli::{DemoArgs, Switch};
 use crate::clock::HeldClock;
-use crate::config::{ApiSettings, ConsensusSettings};
+use crate::config::{ApiSettings, ConsensusSettings, StorageSettings};
 use crate::desk::Which;
 use crate::engine::Progress;
 use crate::household::device::Device;
@@ -299,6 +299,7 @@ impl Street {
             root_meter: (position == 0).then_some(root),
             household,
             consensus: ConsensusSettings { min_block_interval_ms: BLOCK_INTERVAL_MS, ..Default::default() },
+            storage: StorageSettings::default(),
             started,
         };
         let node = start(setup).await.with_context(|| format!("the node of {} cannot start", home.id))?;

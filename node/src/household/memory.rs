@@ -11,6 +11,7 @@ use market::{Side, Tariff};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
 use crate::store::household::Done;
+use crate::store::quoted;
 use crate::zone::Zone;
 
 /// From how many metered homes up the members of a community see its totals.
@@ -87,15 +88,15 @@ impl Records {
     /// What the database says.
     pub fn metered(&mut self, from: Interval) -> rusqlite::Result<Vec<(Interval, WattHours, WattHours)>> {
         self.ask(|connection, this| {
-            let mut query = connection.prepare_cached(
+            let mut query = connection.prepare_cached(&format!(
                 "SELECT n.interval_ms, n.import_register_wh - b.import_register_wh,
                         n.export_register_wh - b.export_register_wh
-                 FROM reading n JOIN reading b ON b.home = n.home AND b.interval_ms = n.interval_ms - ?3
-                 WHERE n.home = ?1 AND n.interval_ms >= ?2 AND b.epoch = n.epoch ORDER BY n.interval_ms",
-            )?;
+                 FROM reading n JOIN reading b ON b.home = n.home AND b.interval_ms = n.interval_ms - ?2
+                 WHERE n.home = {} AND n.interval_ms >= ?1 AND b.epoch = n.epoch ORDER BY n.interval_ms",
+                quoted(this.home.as_str())
+            ))?;
             let row = |row: &Row<'_>| Ok((this.interval(row, 0)?, energy(row, 1)?, energy(row, 2)?));
-            let home = this.home.as_str();
-            query.query_map(params![home, whole(from.start()), whole_ms(this.mtu.ms())], row)?.collect()
+            query.query_map(params![whole(from.start()), whole_ms(this.mtu.ms())], row)?.collect()
         })
     }
 

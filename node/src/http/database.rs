@@ -17,6 +17,8 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use tokio::sync::Semaphore;
 
+use crate::store::quoted;
+
 pub use assurance::{Standing, assurance, meter, standing};
 pub use market::{OrderPlace, StoredGate, StoredOrder, breaches, gates, orders, orders_of, trades};
 
@@ -134,7 +136,7 @@ const SETTLEMENT: &str = "SELECT s.interval_ms, s.kind, s.height, s.import_wh, s
      s.forward_amount_n, s.sold_wh, s.bought_wh, s.local_amount_n, s.supplier_import_wh, s.supplier_export_wh, \
      s.supplier_amount_n, s.amount_n, s.baseline_n, s.claim_n, s.quality, i.import_price, i.export_price, s.leaf, \
      s.quantum_wh, s.loss_n, s.incentive_n \
-     FROM settlement s LEFT JOIN interval i ON i.start_ms = s.interval_ms WHERE s.home = ?1 ";
+     FROM settlement s LEFT JOIN interval i ON i.start_ms = s.interval_ms WHERE s.home = ";
 
 /// Settlements of `home` behind `place`, newest first, each with the place behind it.
 pub fn settlements(
@@ -144,10 +146,11 @@ pub fn settlements(
     limit: u32,
 ) -> rusqlite::Result<Vec<(SettlementRow, SettlementPlace)>> {
     let mut query = connection.prepare_cached(&format!(
-        "{SETTLEMENT} AND (s.interval_ms, s.height, s.leaf) < (?2, ?3, ?4) \
-         ORDER BY s.interval_ms DESC, s.height DESC, s.leaf DESC LIMIT ?5"
+        "{SETTLEMENT} {} AND (s.interval_ms, s.height, s.leaf) < (?1, ?2, ?3) \
+         ORDER BY s.interval_ms DESC, s.height DESC, s.leaf DESC LIMIT ?4",
+        quoted(home)
     ))?;
-    let bounds = params![home, place.interval_ms, place.height, place.leaf, limit];
+    let bounds = params![place.interval_ms, place.height, place.leaf, limit];
     query.query_map(bounds, |row| Ok((settlement_row(row)?, settlement_place(row)?)))?.collect()
 }
 
@@ -159,9 +162,10 @@ pub fn day(
     to: Timestamp,
 ) -> rusqlite::Result<Vec<DayRow>> {
     let mut query = connection.prepare_cached(&format!(
-        "{SETTLEMENT} AND s.interval_ms >= ?2 AND s.interval_ms < ?3 ORDER BY s.interval_ms, s.height, s.leaf"
+        "{SETTLEMENT} {} AND s.interval_ms >= ?1 AND s.interval_ms < ?2 ORDER BY s.interval_ms, s.height, s.leaf",
+        quoted(home)
     ))?;
-    let bounds = params![home, signed(from), signed(to)];
+    let bounds = params![signed(from), signed(to)];
     query
         .query_map(bounds, |row| Ok(DayRow { settlement: settlement_row(row)?, tariff: tariff(row)? }))?
         .collect()
@@ -174,11 +178,12 @@ pub fn readings(
     before_ms: i64,
     limit: u32,
 ) -> rusqlite::Result<Vec<ReadingRow>> {
-    let mut query = connection.prepare_cached(
+    let mut query = connection.prepare_cached(&format!(
         "SELECT interval_ms, import_register_wh, export_register_wh, quality, height, clock_quality, serial, epoch, \
-         quantum_wh, profile FROM reading WHERE home = ?1 AND interval_ms < ?2 ORDER BY interval_ms DESC LIMIT ?3",
-    )?;
-    query.query_map(params![home, before_ms, limit], reading_row)?.collect()
+         quantum_wh, profile FROM reading WHERE home = {} AND interval_ms < ?1 ORDER BY interval_ms DESC LIMIT ?2",
+        quoted(home)
+    ))?;
+    query.query_map(params![before_ms, limit], reading_row)?.collect()
 }
 
 /// Final blocks below `below`, newest first.

@@ -100,6 +100,8 @@ struct State {
     notices: Vec<String>,
     relaying: Relaying,
     role: Role,
+    waiting: Option<String>,
+    checkpoint: Option<u64>,
     claim_n: i64,
     reserved_n: i64,
     import_price: Option<i64>,
@@ -129,6 +131,8 @@ impl Live {
             notices: Vec::new(),
             relaying: Relaying::default(),
             role: Role { syncing: true, ..Role::default() },
+            waiting: None,
+            checkpoint: None,
             claim_n: 0,
             reserved_n: 0,
             import_price: None,
@@ -223,6 +227,24 @@ impl Live {
     /// What people should know of the node's connections.
     pub fn set_notices(&self, notices: Vec<String>) {
         self.lock().notices = notices;
+    }
+
+    /// Why the node takes no part at present, where it does not; and the height of the checkpoint in use.
+    pub fn set_waiting(&self, reason: Option<String>, checkpoint: Option<u64>) {
+        let mut state = self.lock();
+        (state.waiting, state.checkpoint) = (reason, checkpoint);
+    }
+
+    /// Height of the checkpoint in use.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<u64> {
+        self.lock().checkpoint
+    }
+
+    /// That reason.
+    #[must_use]
+    pub fn waiting(&self) -> Option<String> {
+        self.lock().waiting.clone()
     }
 
     /// Through whom this node is reached, and for whom it is a relay.

@@ -16,6 +16,7 @@
 //! add up, and how long a balance would last at recent use. The one exception: what a forward trade would have come to at
 //! the supplier's prices, a product of two figures that are shown beside it.
 
+mod chain;
 mod database;
 mod day;
 mod delegates;
@@ -123,6 +124,8 @@ pub fn router(state: HttpState) -> Router {
             "/ledger/recovery",
             post(ledger::recovery).layer(DefaultBodyLimit::max(ledger::RECOVERY_BYTES_MAX)),
         )
+        .route("/ledger/holdings", get(chain::holdings_of_node))
+        .route("/ledger/proof", get(chain::proof))
         .route("/peers", get(routes::peers))
         .route("/meters", get(routes::meters))
         .route("/household", get(household::household))

@@ -1,5 +1,6 @@
 //! The server over HTTP, as programs and browsers meet it.
 
+mod chain;
 mod fixture;
 mod household;
 mod market;
@@ -55,6 +56,11 @@ async fn every_documented_address_answers_with_the_token_and_none_without() {
             if endpoint.path.ends_with("/household") {
                 // This home has no devices; tests::household asks one that has.
                 assert_eq!(answered.status(), 404);
+                continue;
+            }
+            if endpoint.path.ends_with("/proof") || endpoint.path.ends_with("/ledger/block") {
+                // It must be said what of; tests::chain does, and http::ledger's own tests.
+                assert_eq!(answered.status(), 400);
                 continue;
             }
             assert_eq!(answered.status(), 200, "{}", endpoint.path);
@@ -190,7 +196,7 @@ async fn the_own_meters_assurance_is_served_in_full_and_the_others_as_counts() {
 async fn what_was_stated_of_a_meter_is_not_said_of_the_one_that_replaced_it() {
     let node = Node::start().await;
     let db = rusqlite::Connection::open(node.database()).unwrap();
-    let register = "INSERT INTO entry VALUES (?1, 40, ?2, 'meter-registration', 'h001')";
+    let register = "INSERT INTO entry VALUES (40, ?2, ?1, 'meter-registration', 'h001')";
     db.execute(register, rusqlite::params![[1_u8; 32], 2]).unwrap();
     assert_eq!(node.client().assurance().await.unwrap().level, 3, "registered before the statement");
     db.execute(register, rusqlite::params![[2_u8; 32], 4]).unwrap();

@@ -6,15 +6,14 @@
 use std::path::{Path, PathBuf};
 
 use energy::{HomeId, Interval, Mtu, Timestamp};
-use ledger::codec::Decode;
-use ledger::{Admission, Body, EntryId, Genesis, OutcomeKind, UnverifiedBlock};
+use ledger::{Admission, Body, EntryId, Genesis, OutcomeKind};
 use market::Metered;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::StoreError;
-use super::database::{decoded, int, unsigned};
+use super::database::{int, quoted, unsigned};
 use super::ledger_db::open_read_only;
+use super::{StoreError, bodies};
 
 /// The ledger database of any node, open for reading, as it was when it was opened.
 #[derive(Debug)]
@@ -267,7 +266,7 @@ impl BillingDb {
     /// # Errors
     /// [`StoreError::Database`].
     pub fn holds(&self, entry: &EntryId) -> Result<bool, StoreError> {
-        let sql = "SELECT EXISTS (SELECT 1 FROM entry WHERE id = ?1)";
+        let sql = "SELECT EXISTS (SELECT 1 FROM entry WHERE id = ?1 AND kind <> 'reading')";
         let read = self.connection.query_row(sql, [entry.0.0.as_slice()], |row| row.get(0));
         read.map_err(self.fault("look for an entry"))
     }
@@ -353,14 +352,17 @@ impl BillingDb {
     }
 
     fn outcomes(&self, home: &HomeId) -> rusqlite::Result<Vec<OutcomeRow>> {
-        let sql = "SELECT s.interval_ms, s.kind, s.height, i.height, s.import_wh, s.export_wh, s.forward_wh,
+        let sql = format!(
+            "SELECT s.interval_ms, s.kind, s.height, i.height, s.import_wh, s.export_wh, s.forward_wh,
                      s.forward_amount_n, s.sold_wh, s.bought_wh, s.local_amount_n, s.supplier_import_wh,
                      s.supplier_export_wh, s.supplier_amount_n, s.amount_n, s.claim_n, i.import_price,
                      i.export_price, s.loss_n, s.incentive_n
                    FROM settlement s JOIN interval i ON i.start_ms = s.interval_ms
-                   WHERE s.home = ?1 ORDER BY s.interval_ms, s.height, s.leaf";
-        let mut statement = self.connection.prepare(sql)?;
-        statement.query_map([home.as_str()], |row| self.outcome(row))?.collect()
+                   WHERE s.home = {} ORDER BY s.interval_ms, s.height, s.leaf",
+            quoted(home.as_str())
+        );
+        let mut statement = self.connection.prepare(&sql)?;
+        statement.query_map([], |row| self.outcome(row))?.collect()
     }
 
     fn outcome(&self, row: &Row<'_>) -> rusqlite::Result<OutcomeRow> {
@@ -410,7 +412,7 @@ impl BillingDb {
     /// All entries of the blocks that hold one of these kinds about `home`; of any home if it is empty.
     fn entries(&self, kinds: &str, home: &str) -> rusqlite::Result<Vec<BookedEntry>> {
         let sql = format!(
-            "SELECT height, time_ms, entries FROM block WHERE height IN
+            "SELECT height, time_ms FROM block WHERE height IN
                (SELECT height FROM entry WHERE kind IN ({kinds}) AND (?1 = '' OR home = ?1)) ORDER BY height"
         );
         let mut statement = self.connection.prepare(&sql)?;
@@ -418,13 +420,12 @@ impl BillingDb {
         let mut found = Vec::new();
         while let Some(row) = rows.next()? {
             let (height, booked) = (unsigned(row, 0)?, Timestamp::from_unix_ms(unsigned(row, 1)?));
-            let block = decoded(row, 2, UnverifiedBlock::from_bytes)?;
-            let entry = |entry: &ledger::SignedEntry| BookedEntry {
+            let entry = |entry: ledger::SignedEntry| BookedEntry {
                 height,
                 booked,
                 body: entry.unchecked().body.clone(),
             };
-            found.extend(block.entries.iter().map(entry));
+            found.extend(bodies::entries_at(&self.connection, height)?.into_iter().map(entry));
         }
         Ok(found)
     }
@@ -444,11 +445,13 @@ pub(crate) fn consumption(
     home: &str,
     since: Timestamp,
 ) -> rusqlite::Result<(u64, u64)> {
-    let sql = "SELECT coalesce(sum(import_wh), 0), count(DISTINCT interval_ms) FROM settlement
-               WHERE home = ?1 AND interval_ms >= ?2 AND import_wh IS NOT NULL";
-    let mut statement = connection.prepare_cached(sql)?;
-    statement
-        .query_row(params![home, int(since.unix_ms())?], |row| Ok((unsigned(row, 0)?, unsigned(row, 1)?)))
+    let sql = format!(
+        "SELECT coalesce(sum(import_wh), 0), count(DISTINCT interval_ms) FROM settlement
+         WHERE home = {} AND interval_ms >= ?1 AND import_wh IS NOT NULL",
+        quoted(home)
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    statement.query_row([int(since.unix_ms())?], |row| Ok((unsigned(row, 0)?, unsigned(row, 1)?)))
 }
 
 fn optional(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<u64>> {

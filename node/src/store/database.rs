@@ -39,6 +39,8 @@ impl Durability {
 pub(super) struct Schema<'a> {
     /// Makes its tables.
     pub sql: &'static str,
+    /// Makes what depends on whose it is, which stands as `{home}` in it.
+    pub own_sql: Option<&'static str>,
     /// Its version.
     pub version: i64,
     /// The chain it belongs to.
@@ -61,6 +63,10 @@ pub(super) fn open(
     // Whatever else the file is, it is left as it was.
     if count_tables(&connection).map_err(|_| StoreError::Foreign { path: path.to_owned() })? > 0 {
         check_identity(&connection, path, schema)?;
+    } else {
+        // Has an effect on an empty file only: pages that pruning frees can be given back.
+        let vacuum = connection.pragma_update(None, "auto_vacuum", "INCREMENTAL");
+        vacuum.map_err(StoreError::database(path, "set how space is given back"))?;
     }
     set_durability(&connection, path, durability)?;
     create_tables(&mut connection, schema, fill).map_err(StoreError::database(path, "make the tables"))?;
@@ -82,6 +88,12 @@ pub(super) fn version_at(path: &Path) -> Option<i64> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).ok()?;
     meta(&connection, "schema").ok()?
+}
+
+/// Text as SQL writes it down. A home's own rows have indexes of their own, which SQLite uses only where the query names the
+/// home in its text.
+pub(crate) fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }
 
 /// SQLite stores signed 64-bit integers. Everything of ours that it stores fits, and this says so where it does not.
@@ -160,6 +172,9 @@ fn create_tables(
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     if count_tables(&transaction)? == 0 {
         transaction.execute_batch(schema.sql)?;
+        if let (Some(sql), Some(home)) = (schema.own_sql, schema.home) {
+            transaction.execute_batch(&sql.replace("{home}", &quoted(home.as_str())))?;
+        }
         let mut meta = transaction.prepare("INSERT INTO meta (key, value) VALUES (?1, ?2)")?;
         meta.execute(("schema", schema.version))?;
         meta.execute(("chain", schema.chain.id.0))?;
@@ -212,7 +227,12 @@ mod tests {
 
     fn open_as(path: &Path, version: i64, chain: &Chain, home: &str) -> Result<Connection, StoreError> {
         let home = HomeId::new(home).unwrap();
-        open(path, Durability::Full, &Schema { sql: SQL, version, chain, home: Some(&home) }, |_| Ok(()))
+        open(
+            path,
+            Durability::Full,
+            &Schema { sql: SQL, own_sql: None, version, chain, home: Some(&home) },
+            |_| Ok(()),
+        )
     }
 
     #[test]
@@ -244,7 +264,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for (name, durability, code) in [("full", Durability::Full, 2), ("normal", Durability::Normal, 1)] {
             let path = folder.path().join(name);
-            let schema = Schema { sql: SQL, version: 1, chain: &chain(1), home: None };
+            let schema = Schema { sql: SQL, own_sql: None, version: 1, chain: &chain(1), home: None };
             let connection = open(&path, durability, &schema, |_| Ok(())).unwrap();
             let found: i64 = connection.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap();
             assert_eq!(found, code);

@@ -111,6 +111,18 @@ pub enum StoreError {
         /// Its schema version.
         found: i64,
     },
+    /// Other homes' rows of that time are gone.
+    #[error(
+        "{} no longer holds all of that time: other homes' readings and results are kept for some weeks only; begin at {from}, \
+         or ask a node that is set to keep them for longer",
+        path.display()
+    )]
+    NoLongerStored {
+        /// Which database.
+        path: PathBuf,
+        /// From when on all is there.
+        from: energy::Timestamp,
+    },
     /// Of another community, or of an earlier start of this one.
     #[error("{} belongs to chain {found}, the genesis is of chain {expected}; use its own data directory", path.display())]
     OtherChain {

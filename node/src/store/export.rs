@@ -9,24 +9,24 @@
 //!   `amount_n` is the sum of all amounts; where the community pays for losses, `loss_n` is one of them. Where genesis has a
 //!   sharing incentive, `incentive_n` comes on top, from outside.
 //! - `postings.csv`: every movement after the genesis up to the block that settled the last of the intervals.
-//! - `accounts.csv`: openings are the deposits of the genesis; `closing_n` = `opening_n` + the account's postings.
+//! - `accounts.csv`: openings are the deposits of the genesis, or where the first postings are no longer stored, what stood there
+//!   before those that are; `closing_n` = `opening_n` + the account's postings.
 
 use std::fs::{File, create_dir_all};
 use std::io::BufWriter;
 use std::path::Path;
 
 use energy::{HomeId, Interval, NodeId, Timestamp};
-use ledger::codec::Decode;
-use ledger::{Body, Genesis, UnverifiedBlock};
+use ledger::{Body, Genesis};
 use market::{Losses, Sharing};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Params, Row};
 use serde_json::{Value, json};
 
-use super::StoreError;
-use super::database::{decoded, int};
+use super::database::{int, unsigned};
 use super::error::Damage;
 use super::ledger_db::open_read_only;
+use super::{Gone, StoreError, bodies};
 
 /// What was written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -65,6 +65,9 @@ pub fn export(
     let last = Interval::from_index(first.index().saturating_add(count as u64), first.mtu());
     let range = (first.start().unix_ms(), last.start().unix_ms());
     let scope = Scope::new(&connection, range).map_err(fault)?;
+    if let Some(from) = scope.stored_from().map_err(fault)? {
+        return Err(StoreError::NoLongerStored { path: db_path.to_owned(), from });
+    }
     scope.check_accounts().map_err(fault)?.map_err(StoreError::damaged(db_path))?;
     let homes = scope.homes(genesis).map_err(fault)?;
     write_json(&dir.join("network.json"), &network(genesis, &homes))?;
@@ -94,6 +97,8 @@ struct Scope<'c> {
     /// The block that settled the last of them.
     height: i64,
     intervals: u64,
+    /// Other homes' rows are no longer stored up to this height.
+    gone: i64,
 }
 
 impl<'c> Scope<'c> {
@@ -102,12 +107,23 @@ impl<'c> Scope<'c> {
         let sql =
             "SELECT coalesce(max(height), 0), count(*) FROM interval WHERE start_ms >= ?1 AND start_ms < ?2";
         let (height, intervals) = connection.query_row(sql, range, |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(Self { connection, range, height, intervals: int_to_u64(intervals) })
+        let gone = int(Gone::read(connection)?.bodies)?;
+        Ok(Self { connection, range, height, intervals: int_to_u64(intervals), gone })
+    }
+
+    /// The first instant from which everything is still stored, where the range begins before it.
+    fn stored_from(&self) -> rusqlite::Result<Option<Timestamp>> {
+        let sql = "SELECT max(start_ms) FROM interval WHERE height <= ?1";
+        let last: Option<i64> = self.connection.query_row(sql, [self.gone], |row| row.get(0))?;
+        let sql = "SELECT min(start_ms) FROM interval WHERE start_ms > ?1";
+        let Some(last) = last.filter(|last| *last >= self.range.0) else { return Ok(None) };
+        let first: Option<i64> = self.connection.query_row(sql, [last], |row| row.get(0))?;
+        Ok(Some(Timestamp::from_unix_ms(int_to_u64(first.unwrap_or(last)))))
     }
 
     /// What stands on every account must be its opening and all its postings.
     fn check_accounts(&self) -> rusqlite::Result<Result<(), Damage>> {
-        let sql = "SELECT name FROM account WHERE balance_n <> opening_n + coalesce(
+        let sql = "SELECT name FROM account WHERE balance_n <> opening_n + gone_n + coalesce(
                    (SELECT sum(amount_n) FROM posting WHERE account = name AND height > 0), 0)";
         let mut statement = self.connection.prepare(sql)?;
         let wrong: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
@@ -123,13 +139,12 @@ impl<'c> Scope<'c> {
     fn homes(&self, genesis: &Genesis) -> rusqlite::Result<Vec<(HomeId, NodeId)>> {
         let of = |admission: &ledger::Admission| (admission.home.clone(), admission.node.clone());
         let mut homes: Vec<_> = genesis.members.iter().map(|member| of(&member.admission)).collect();
-        let sql = "SELECT block.entries FROM block WHERE height IN
-                   (SELECT height FROM entry WHERE kind = 'admission' AND height <= ?1)";
+        let sql = "SELECT DISTINCT height FROM entry WHERE kind = 'admission' AND height <= ?1";
         let mut statement = self.connection.prepare(sql)?;
         let mut rows = statement.query([self.height])?;
         while let Some(row) = rows.next()? {
-            let block = decoded(row, 0, UnverifiedBlock::from_bytes)?;
-            homes.extend(block.entries.iter().filter_map(|entry| match &entry.unchecked().body {
+            let entries = bodies::entries_at(self.connection, unsigned(row, 0)?)?;
+            homes.extend(entries.iter().filter_map(|entry| match &entry.unchecked().body {
                 Body::Admission(admission) => Some(of(admission)),
                 _ => None,
             }));
@@ -177,16 +192,18 @@ impl<'c> Scope<'c> {
     fn postings(&self, dir: &Path) -> Result<u64, StoreError> {
         let header = "height,interval_start,account,kind,amount_n";
         let sql = "SELECT height, interval_ms, account, kind, amount_n FROM posting
-                   WHERE height > 0 AND height <= ?1 ORDER BY height, seq";
-        self.write_csv(&dir.join("postings.csv"), header, sql, [self.height])
+                   WHERE height > ?2 AND height <= ?1 ORDER BY height, seq";
+        self.write_csv(&dir.join("postings.csv"), header, sql, [self.height, self.gone])
     }
 
     fn accounts(&self, dir: &Path) -> Result<u64, StoreError> {
         let header = "account,opening_n,closing_n";
-        let sql = "SELECT name, opening_n, opening_n + coalesce(
+        let sql = "SELECT name, opening_n + gone_n + coalesce(
+                     (SELECT sum(amount_n) FROM posting WHERE account = name AND height > 0 AND height <= ?2), 0),
+                     opening_n + gone_n + coalesce(
                      (SELECT sum(amount_n) FROM posting WHERE account = name AND height > 0 AND height <= ?1), 0)
                    FROM account ORDER BY name";
-        self.write_csv(&dir.join("accounts.csv"), header, sql, [self.height])
+        self.write_csv(&dir.join("accounts.csv"), header, sql, [self.height, self.gone])
     }
 
     /// Writes the rows of a query; the column named `interval_start` is a time.

@@ -64,7 +64,7 @@ impl HouseholdDb {
     /// # Errors
     /// [`StoreError`]: another file, of another chain, or the file system refuses.
     pub fn open(path: &Path, chain: &Chain) -> Result<Self, StoreError> {
-        let schema = Schema { sql: SCHEMA, version: SCHEMA_VERSION, chain, home: None };
+        let schema = Schema { sql: SCHEMA, own_sql: None, version: SCHEMA_VERSION, chain, home: None };
         // A device must not take a command twice because of a power cut.
         let connection = database::open(path, Durability::Full, &schema, |_| Ok(()))?;
         connection.execute_batch(STOOD).map_err(StoreError::database(path, "make the tables"))?;

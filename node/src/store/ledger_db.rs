@@ -3,32 +3,50 @@
 use std::path::{Path, PathBuf};
 
 use energy::HomeId;
-use ledger::{Certificate, Chain, Executed, Genesis, Ledger};
+use ledger::codec::{Decode, Encode};
+use ledger::{BlockId, Certificate, Chain, Executed, Genesis, Hash32, Header, Ledger, SetChange};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
+use super::bodies::Gone;
 use super::database::{self, Durability, Schema, int, unsigned};
 use super::error::Damage;
+use super::prune::{Retention, snapshots_to_keep};
 use super::replay::{Depth, StoredBlock, replay};
-use super::{StoreError, projection, rebuild};
+use super::{StoreError, leaves, projection, rebuild};
 
 const SCHEMA: &str = concat!(include_str!("ledger_db.sql"), include_str!("ledger_tables.sql"));
 /// 2: readings say by which meter they are, settlements how finely it counts; evidence and assurance. 3: settlements say what
-/// losses and incentives came to; provisional results; forward orders, gates and breaches of caps.
-const SCHEMA_VERSION: i64 = 3;
+/// losses and incentives came to; provisional results; forward orders, gates and breaches of caps. 4: rows lie by interval and
+/// height; tiles, bundles and kept bodies; changes of the delegates.
+const SCHEMA_VERSION: i64 = 4;
+/// What is asked for this node's own home.
+pub(super) const OWN: &str = "
+CREATE INDEX settlement_own ON settlement (home, interval_ms, height, leaf) WHERE home = {home};
+CREATE INDEX reading_own ON reading (home, interval_ms) WHERE home = {home};
+CREATE INDEX market_order_own ON market_order (home, interval_ms, height, position) WHERE home = {home};
+";
 /// A start replays at most this many blocks.
 const SNAPSHOT_BLOCKS: u64 = 500;
-/// How many snapshots are kept: the newest, and one more in case it is damaged.
-const SNAPSHOTS_KEPT: u32 = 2;
 const DAY_MS: u64 = 86_400_000;
 
 /// The ledger's database, open for writing by the one engine of this node.
 #[derive(Debug)]
 pub struct LedgerDb {
-    connection: Connection,
-    path: PathBuf,
+    pub(super) connection: Connection,
+    pub(super) path: PathBuf,
     chain: Chain,
+    /// Whose node this is; `None`: open for reading.
+    pub(super) home: Option<HomeId>,
     /// Height and market day of the last block.
     last: (u64, u64),
+    /// Market time of the last block.
+    pub(super) head_ms: u64,
+    /// How long after an interval it is settled.
+    pub(super) due_after_ms: u64,
+    /// What is no longer stored.
+    pub(super) gone: Gone,
+    /// How long what is kept.
+    pub(super) retention: Retention,
 }
 
 impl LedgerDb {
@@ -49,10 +67,41 @@ impl LedgerDb {
         rebuild::renew(path, durability, &schema, genesis)?;
         let fill = |connection: &Connection| projection::insert_opening(connection, genesis, &start);
         let connection = database::open(path, durability, &schema, fill)?;
-        let last = last_block(&connection).map_err(StoreError::database(path, "read the last block"))?;
-        let last =
-            last.map_or((0, day(start.head_time().unix_ms())), |(height, time_ms)| (height, day(time_ms)));
-        Ok(Self { connection, path: path.to_owned(), chain, last })
+        Self::of(connection, path, genesis, Some(home.clone()))
+    }
+
+    fn of(
+        connection: Connection,
+        path: &Path,
+        genesis: &Genesis,
+        home: Option<HomeId>,
+    ) -> Result<Self, StoreError> {
+        let fault = |source| StoreError::database(path, "read the last block")(source);
+        let last = last_block(&connection).map_err(fault)?;
+        let (height, head_ms) = last.unwrap_or((0, genesis.start.unix_ms()));
+        let gone = Gone::read(&connection).map_err(fault)?;
+        Ok(Self {
+            connection,
+            path: path.to_owned(),
+            chain: genesis.chain(),
+            home,
+            last: (height, day(head_ms)),
+            head_ms,
+            due_after_ms: genesis.due_after_ms,
+            gone,
+            retention: Retention::default(),
+        })
+    }
+
+    /// How long what is kept from now on.
+    pub const fn set_retention(&mut self, retention: Retention) {
+        self.retention = retention;
+    }
+
+    /// What is no longer stored, or never was.
+    #[must_use]
+    pub const fn gone(&self) -> Gone {
+        self.gone
     }
 
     /// The ledger as the database at `path` holds it, read beside a running node; nothing is written.
@@ -65,14 +114,37 @@ impl LedgerDb {
         let fault = |source| StoreError::database(path, "read the last block")(source);
         // Blocks that are stored meanwhile are not seen.
         connection.execute_batch("BEGIN").map_err(fault)?;
-        let last = last_block(&connection).map_err(fault)?.unwrap_or((0, 0));
-        Self { connection, path: path.to_owned(), chain, last }.load(genesis)
+        Self::of(connection, path, genesis, None)?.load(genesis)
     }
 
     /// Height of the last block stored; 0 before the first.
     #[must_use]
     pub const fn last_height(&self) -> u64 {
         self.last.0
+    }
+
+    /// A first block was stored whose state was taken from another node.
+    pub(super) const fn begin_at(&mut self, header: &Header, gone: Gone) {
+        self.head_ms = header.time.unix_ms();
+        self.last = (header.height, day(self.head_ms));
+        self.gone = gone;
+    }
+
+    /// The block stored at `height`, if one is.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn id_at(&self, height: u64) -> Result<Option<BlockId>, StoreError> {
+        id_at(&self.connection, height).map_err(StoreError::database(&self.path, "look for a block"))
+    }
+
+    /// The block that the database at `path` holds at `height`, if it holds one; nothing is written.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn block_id(path: &Path, genesis: &Genesis, height: u64) -> Result<Option<BlockId>, StoreError> {
+        let connection = open_read_only(path, &genesis.chain())?;
+        id_at(&connection, height).map_err(StoreError::database(path, "look for a block"))
     }
 
     /// Why the last block stored is final; `None` before the first.
@@ -85,8 +157,8 @@ impl LedgerDb {
         }
         let row =
             StoredBlock::read(&self.connection, self.last.0).map_err(StoreError::damaged(&self.path))?;
-        let (_, certificate) = row.examine(&self.chain, None).map_err(StoreError::damaged(&self.path))?;
-        Ok(Some(certificate))
+        let (_, certificate) = row.examine_header().map_err(StoreError::damaged(&self.path))?;
+        Ok(certificate)
     }
 
     /// From the next block on, stores as durably as asked for. What was stored less durably before becomes so with it.
@@ -118,11 +190,16 @@ impl LedgerDb {
             return Err(StoreError::NotNext { last: self.last.0, given: header.height });
         }
         let today = day(header.time.unix_ms());
-        let snapshot = header.height.is_multiple_of(SNAPSHOT_BLOCKS) || today != self.last.1;
+        // Who joins finds a snapshot of the same block, that of an epoch's end, at every node.
+        let snapshot = header.height.is_multiple_of(SNAPSHOT_BLOCKS)
+            || today != self.last.1
+            || executed.ledger.epoch().after == header.height;
         let row = StoredBlock::new(&executed.block, certificate, wall_ms, finality_ms);
-        let written = write(&mut self.connection, &row, executed, snapshot);
+        let gone = snapshot.then_some(self.gone);
+        let written = write(&mut self.connection, &row, executed, certificate, gone);
         written.map_err(StoreError::database(&self.path, format!("store block {}", header.height)))?;
         self.last = (header.height, today);
+        self.head_ms = header.time.unix_ms();
         Ok(())
     }
 
@@ -141,7 +218,7 @@ impl LedgerDb {
     }
 
     /// Blocks from `height` on, with their certificates, for a member that was away: as many as fit `max_bytes`, but
-    /// at least one if there is one. A damaged block is never handed out.
+    /// at least one if there is one; none where the body of the first is no longer stored. A damaged block is never handed out.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] names the block.
@@ -151,6 +228,9 @@ impl LedgerDb {
         max_bytes: usize,
     ) -> Result<Vec<(Vec<u8>, Certificate)>, StoreError> {
         let (mut blocks, mut bytes) = (Vec::new(), 0_usize);
+        if height <= self.gone.bodies {
+            return Ok(blocks);
+        }
         for height in height.max(1)..=self.last.0 {
             let row = StoredBlock::read(&self.connection, height).map_err(StoreError::damaged(&self.path))?;
             bytes = bytes.saturating_add(row.entries.len()).saturating_add(row.certificate.len());
@@ -189,7 +269,17 @@ pub(super) fn open_read_only(path: &Path, chain: &Chain) -> Result<Connection, S
 
 /// What a ledger database of `chain` must be.
 fn schema(chain: &Chain) -> Schema<'_> {
-    Schema { sql: SCHEMA, version: SCHEMA_VERSION, chain, home: None }
+    Schema { sql: SCHEMA, own_sql: Some(OWN), version: SCHEMA_VERSION, chain, home: None }
+}
+
+fn id_at(connection: &Connection, height: u64) -> rusqlite::Result<Option<BlockId>> {
+    let mut statement = connection.prepare_cached("SELECT id FROM block WHERE height = ?1")?;
+    statement.query_row([int(height)?], |row| row.get(0).map(|id| BlockId(Hash32(id)))).optional()
+}
+
+/// What is no longer stored, and the heights of the snapshots.
+pub(crate) fn holdings(connection: &Connection) -> rusqlite::Result<(Gone, Vec<u64>)> {
+    Ok((Gone::read(connection)?, snapshot_heights(connection)?))
 }
 
 /// Height and market time of the last block.
@@ -204,6 +294,14 @@ pub(super) fn snapshot_heights(connection: &Connection) -> rusqlite::Result<Vec<
     statement.query_map([], |row| unsigned(row, 0))?.collect()
 }
 
+/// Heights and market times of the snapshots, oldest first.
+pub(super) fn snapshots(connection: &Connection) -> rusqlite::Result<Vec<(u64, u64)>> {
+    let sql =
+        "SELECT s.height, b.time_ms FROM snapshot s JOIN block b ON b.height = s.height ORDER BY s.height";
+    let mut statement = connection.prepare_cached(sql)?;
+    statement.query_map([], |row| Ok((unsigned(row, 0)?, unsigned(row, 1)?)))?.collect()
+}
+
 /// The snapshot stored at `height`.
 pub(super) fn snapshot_bytes(connection: &Connection, height: u64) -> rusqlite::Result<Vec<u8>> {
     connection.query_row("SELECT bytes FROM snapshot WHERE height = ?1", [int(height)?], |row| row.get(0))
@@ -215,12 +313,12 @@ pub(super) fn restore(connection: &Connection, genesis: &Genesis, height: u64) -
     let bytes = snapshot_bytes(connection, height).map_err(|error| damage(error.to_string()))?;
     let ledger = Ledger::restore(genesis, &bytes).map_err(|error| damage(error.to_string()))?;
     let row = StoredBlock::read(connection, height)?;
-    let (block, _) = row.examine(ledger.chain(), None)?;
+    let (header, _) = row.examine_header()?;
     let same = ledger.height() == height
-        && ledger.head() == block.header.id()
-        && ledger.state_root() == block.header.state_root
-        && ledger.tree_size() == block.header.tree_size
-        && ledger.tree_root() == block.header.tree_root;
+        && ledger.head() == header.id()
+        && ledger.state_root() == header.state_root
+        && ledger.tree_size() == header.tree_size
+        && ledger.tree_root() == header.tree_root;
     if same {
         Ok(ledger)
     } else {
@@ -232,18 +330,75 @@ fn write(
     connection: &mut Connection,
     row: &StoredBlock,
     executed: &Executed,
-    snapshot: bool,
+    certificate: &Certificate,
+    snapshot: Option<Gone>,
 ) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     row.insert(&transaction)?;
-    projection::insert(&transaction, executed)?;
-    if snapshot {
+    insert_following(&transaction, executed, certificate)?;
+    if let Some(gone) = snapshot {
         insert_snapshot(&transaction, &executed.ledger)?;
-        let sql = "DELETE FROM snapshot WHERE height NOT IN
-                   (SELECT height FROM snapshot ORDER BY height DESC LIMIT ?1)";
-        transaction.prepare_cached(sql)?.execute([SNAPSHOTS_KEPT])?;
+        drop_snapshots(&transaction, gone)?;
     }
     transaction.commit()
+}
+
+/// Writes everything that follows from a block.
+pub(super) fn insert_following(
+    connection: &Connection,
+    executed: &Executed,
+    certificate: &Certificate,
+) -> rusqlite::Result<()> {
+    projection::insert(connection, executed)?;
+    let after = executed.ledger.tree_size();
+    leaves::insert_tiles(connection, after.saturating_sub(executed.leaves.len() as u64), after)?;
+    match change_by(executed, certificate) {
+        Some(change) => insert_change(connection, &change),
+        None => Ok(()),
+    }
+}
+
+/// What a light client must know of a block, if another set decides after it.
+pub(super) fn change_by(executed: &Executed, certificate: &Certificate) -> Option<SetChange> {
+    let header = &executed.block.header;
+    (header.delegates != header.next_delegates).then(|| SetChange {
+        header: header.clone(),
+        certificate: certificate.clone(),
+        delegates: executed.ledger.delegates().clone(),
+    })
+}
+
+pub(super) fn insert_change(connection: &Connection, change: &SetChange) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO set_change (height, bytes) VALUES (?1, ?2)";
+    let values = (int(change.header.height)?, change.to_bytes());
+    connection.prepare_cached(sql)?.execute(values).map(drop)
+}
+
+/// What is stored of a change of the delegates at `height`.
+pub(super) fn set_change_bytes(connection: &Connection, height: u64) -> rusqlite::Result<Option<Vec<u8>>> {
+    let mut statement = connection.prepare_cached("SELECT bytes FROM set_change WHERE height = ?1")?;
+    statement.query_row([int(height)?], |row| row.get(0)).optional()
+}
+
+/// The changes of the delegates before `height`, in order.
+pub(super) fn set_changes(
+    connection: &Connection,
+    after: u64,
+    before: u64,
+) -> rusqlite::Result<Vec<SetChange>> {
+    let sql = "SELECT bytes FROM set_change WHERE height > ?1 AND height < ?2 ORDER BY height";
+    let mut statement = connection.prepare_cached(sql)?;
+    statement
+        .query_map([int(after)?, int(before)?], |row| database::decoded(row, 0, SetChange::from_bytes))?
+        .collect()
+}
+
+fn drop_snapshots(connection: &Connection, gone: Gone) -> rusqlite::Result<()> {
+    let snapshots = snapshots(connection)?;
+    let kept = snapshots_to_keep(&snapshots, gone);
+    let mut delete = connection.prepare_cached("DELETE FROM snapshot WHERE height = ?1")?;
+    let dropped = snapshots.iter().filter(|(height, _)| !kept.contains(height));
+    dropped.into_iter().try_for_each(|(height, _)| delete.execute([int(*height)?]).map(drop))
 }
 
 /// Stores the state after the block of its height.
@@ -394,7 +549,7 @@ mod tests {
     }
 
     #[test]
-    fn snapshots_are_taken_by_height_and_only_the_newest_two_are_kept() {
+    fn snapshots_are_taken_by_height_and_the_newest_two_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ledger.db");
         let mut db = LedgerDb::open(&path, Durability::Normal, &genesis(), &home(1)).unwrap();
@@ -404,7 +559,8 @@ mod tests {
             let block = street.block(time, &[]);
             store(&mut db, &[block]);
         }
-        assert_eq!(snapshot_heights(&db.connection).unwrap(), [1_000, 1_500]);
+        // The first of a week stays, too.
+        assert_eq!(snapshot_heights(&db.connection).unwrap(), [500, 1_000, 1_500]);
         assert_eq!(db.load(&street.genesis).unwrap().state_root(), street.ledger.state_root());
     }
 

@@ -10,8 +10,8 @@ CREATE TABLE block (
     round INTEGER NOT NULL,
     entry_count INTEGER NOT NULL,
     header BLOB NOT NULL,
-    entries BLOB NOT NULL,          -- the whole block, header and entries
-    certificate BLOB NOT NULL,
+    entries BLOB NOT NULL,          -- the whole block, header and entries; empty: no longer stored
+    certificate BLOB NOT NULL,      -- empty: no longer stored
     decided_wall_ms INTEGER NOT NULL,       -- this and the next as this node measured them
     finality_ms INTEGER NOT NULL,
     checksum BLOB NOT NULL          -- SHA-256 of header, entries, certificate and the two times (8 bytes each)

@@ -2,27 +2,50 @@
 -- these tables made anew. Times are market time in Unix milliseconds, energy Wh, prices µ/kWh, amounts n (10⁻⁹ of the
 -- currency); an amount is positive where the account or home receives it.
 
+-- Rows lie in the order in which they are written, so that a block touches few pages of an SD card; what is asked by home or id
+-- has an index over few rows. The indexes of the node's own home are made beside these tables.
+
 CREATE TABLE entry (
-    id BLOB PRIMARY KEY,
     height INTEGER NOT NULL,
     position INTEGER NOT NULL,
+    id BLOB NOT NULL,
     kind TEXT NOT NULL,
-    home TEXT
+    home TEXT,
+    PRIMARY KEY (height, position)
 ) WITHOUT ROWID;
+-- Nine entries of ten are readings, and nobody asks for those by id but for a proof.
+CREATE INDEX entry_id ON entry (id) WHERE kind <> 'reading';
 -- Which statements of assurance are about the present meter.
 CREATE INDEX entry_meter ON entry (home, height, position) WHERE kind = 'meter-registration';
 
 CREATE TABLE leaf (
     position INTEGER PRIMARY KEY,
     height INTEGER NOT NULL,
-    hash BLOB NOT NULL,
     bytes BLOB NOT NULL,
     outcome BLOB                    -- the body of an outcome; an entry's is in its block
 );
 
+-- Root of each 256 leaves.
+CREATE TABLE tile (number INTEGER PRIMARY KEY, root BLOB NOT NULL);
+
+-- The leaves of a tile whose blocks' bodies are gone: each with its length in 2 bytes, big-endian (C2SP tlog-tiles, entry bundle).
+CREATE TABLE bundle (number INTEGER PRIMARY KEY, leaves BLOB NOT NULL);
+
+-- Bodies that are kept when the others of their blocks go: this home's own, and those of public leaves.
+CREATE TABLE body (
+    leaf INTEGER PRIMARY KEY,
+    height INTEGER NOT NULL,
+    outcome INTEGER NOT NULL,       -- 1: of the state machine; 0: a signed entry
+    bytes BLOB NOT NULL
+);
+CREATE INDEX body_height ON body (height) WHERE outcome = 0;
+
+-- Blocks after which another set of delegates decides: header, certificate, that set. Kept for ever.
+CREATE TABLE set_change (height INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
+
 CREATE TABLE settlement (
-    home TEXT NOT NULL,
     interval_ms INTEGER NOT NULL,
+    home TEXT NOT NULL,
     kind TEXT NOT NULL,             -- settled, late, correction
     height INTEGER NOT NULL,
     leaf INTEGER NOT NULL,          -- position of its leaf
@@ -43,15 +66,14 @@ CREATE TABLE settlement (
     incentive_n INTEGER NOT NULL,   -- due from outside, not in amount_n
     quality TEXT,
     quantum_wh INTEGER NOT NULL,    -- smallest step of the registers of the home's meter as it was settled
-    PRIMARY KEY (home, interval_ms, kind, height, leaf)
+    PRIMARY KEY (interval_ms, home, kind, height, leaf)
 ) WITHOUT ROWID;
-CREATE INDEX settlement_interval ON settlement (interval_ms);
 
 -- What the home's own reading would come to, where the metering operator's readings settle: no money moved, and what is
 -- settled replaces it. Columns as those of settlement; kind is always provisional.
 CREATE TABLE provisional (
-    home TEXT NOT NULL,
     interval_ms INTEGER NOT NULL,
+    home TEXT NOT NULL,
     kind TEXT NOT NULL,
     height INTEGER NOT NULL,
     leaf INTEGER NOT NULL,
@@ -72,7 +94,7 @@ CREATE TABLE provisional (
     incentive_n INTEGER NOT NULL,
     quality TEXT,
     quantum_wh INTEGER NOT NULL,
-    PRIMARY KEY (home, interval_ms, kind, height, leaf)
+    PRIMARY KEY (interval_ms, home, kind, height, leaf)
 ) WITHOUT ROWID;
 
 CREATE TABLE interval (
@@ -102,12 +124,13 @@ CREATE TABLE posting (
 CREATE TABLE account (
     name TEXT PRIMARY KEY,
     opening_n INTEGER NOT NULL,
-    balance_n INTEGER NOT NULL
+    balance_n INTEGER NOT NULL,
+    gone_n INTEGER NOT NULL DEFAULT 0       -- sum of its postings that are no longer stored
 ) WITHOUT ROWID;
 
 CREATE TABLE reading (
-    home TEXT NOT NULL,             -- empty: the root meter
     interval_ms INTEGER NOT NULL,
+    home TEXT NOT NULL,             -- empty: the root meter
     import_register_wh INTEGER NOT NULL,
     export_register_wh INTEGER NOT NULL,
     quality TEXT NOT NULL,
@@ -117,7 +140,7 @@ CREATE TABLE reading (
     quantum_wh INTEGER NOT NULL,    -- smallest step of the registers
     profile TEXT NOT NULL,          -- the first 16 hexadecimal digits of the device profile's SHA-256
     height INTEGER NOT NULL,
-    PRIMARY KEY (home, interval_ms)
+    PRIMARY KEY (interval_ms, home)
 ) WITHOUT ROWID;
 
 CREATE TABLE evidence (
@@ -158,7 +181,7 @@ CREATE TABLE market_order (
     height INTEGER NOT NULL,
     position INTEGER NOT NULL       -- in its block
 ) WITHOUT ROWID;
-CREATE INDEX market_order_home ON market_order (home, interval_ms, height, position);
+CREATE INDEX market_order_interval ON market_order (interval_ms);
 
 CREATE TABLE order_end (            -- no row while an order waits for its gate
     id BLOB PRIMARY KEY,

@@ -10,20 +10,28 @@
 //! | `lock` | held while a process uses the folder | at start |
 //!
 //! Everything in `ledger.db` follows from its blocks: [`verify`](verify::verify) replays them and compares every row, and
-//! a database of an older schema has its tables made anew from them when it is opened for writing.
+//! a database of an older schema has its tables made anew from them when it is opened for writing. What is old is let go of bit by
+//! bit ([`prune`]): other homes' bodies and rows, never what it takes to [prove](proof) or to go on. An empty store may begin with
+//! the state of another node ([`joined`]).
 //! The journal is the one file whose loss loses something that nobody else has; the consensus log is the one whose loss may cost a
 //! delegate its seat, since it no longer knows what it has said.
 
 pub mod billing;
+mod bodies;
 mod database;
 mod error;
 pub mod export;
+mod hashed;
 pub mod household;
+pub mod joined;
 pub mod journal;
+mod leaves;
 pub mod ledger_db;
 pub mod log_file;
 pub mod orders;
 mod projection;
+pub mod proof;
+pub mod prune;
 mod rebuild;
 mod replay;
 pub mod series;
@@ -32,5 +40,9 @@ pub mod verify;
 #[cfg(test)]
 pub(crate) mod fixture;
 
+pub use bodies::Gone;
 pub use database::Durability;
+pub(crate) use database::quoted;
 pub use error::{Damage, StoreError};
+pub use hashed::Hashed;
+pub(crate) use ledger_db::holdings;

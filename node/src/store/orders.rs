@@ -96,7 +96,7 @@ impl OrderStore {
     /// # Errors
     /// [`StoreError`]: another file, of another chain, or the file system refuses.
     pub fn open(path: &Path, chain: &Chain) -> Result<Self, StoreError> {
-        let schema = Schema { sql: SCHEMA, version: SCHEMA_VERSION, chain, home: None };
+        let schema = Schema { sql: SCHEMA, own_sql: None, version: SCHEMA_VERSION, chain, home: None };
         let connection = database::open(path, Durability::Full, &schema, |_| Ok(()))?;
         Ok(Self { connection, path: path.to_owned(), chain: *chain })
     }

@@ -34,19 +34,15 @@ pub(super) struct Table {
 const INSERT: &str = "INSERT";
 
 const ENTRY: Table =
-    Table { name: "entry", columns: &["id", "height", "position", "kind", "home"], key: 1, verb: INSERT };
-const LEAF: Table = Table {
-    name: "leaf",
-    columns: &["position", "height", "hash", "bytes", "outcome"],
-    key: 1,
-    verb: INSERT,
-};
+    Table { name: "entry", columns: &["height", "position", "id", "kind", "home"], key: 2, verb: INSERT };
+const LEAF: Table =
+    Table { name: "leaf", columns: &["position", "height", "bytes", "outcome"], key: 1, verb: INSERT };
 const SETTLEMENT: Table = Table { name: "settlement", columns: &OF_HOME, key: 5, verb: INSERT };
 /// Apart from what is settled, so that no sum can take it for that.
 const PROVISIONAL: Table = Table { name: "provisional", columns: &OF_HOME, key: 5, verb: INSERT };
 const OF_HOME: [&str; 22] = [
-    "home",
     "interval_ms",
+    "home",
     "kind",
     "height",
     "leaf",
@@ -96,8 +92,8 @@ const POSTING: Table = Table {
 const READING: Table = Table {
     name: "reading",
     columns: &[
-        "home",
         "interval_ms",
+        "home",
         "import_register_wh",
         "export_register_wh",
         "quality",
@@ -315,7 +311,7 @@ fn entries(executed: &Executed) -> Vec<Row> {
     let row = |(position, entry): (usize, &ledger::VerifiedEntry)| {
         let body = &entry.entry().body;
         let home = body.home().map_or(Value::Null, |home| text(home.as_str()));
-        vec![blob(&entry.id().0.0), number(height), number(position), text(body.kind()), home]
+        vec![number(height), number(position), blob(&entry.id().0.0), text(body.kind()), home]
     };
     executed.block.entries.iter().enumerate().map(row).collect()
 }
@@ -342,7 +338,7 @@ fn leaves(executed: &Executed) -> Vec<Row> {
             LeafSource::Entry(_) => None,
         };
         let outcome = outcome.map_or(Value::Null, |outcome| Value::Blob(outcome.to_bytes()));
-        vec![number(position), number(height), blob(&leaf.hash.0), blob(&leaf.bytes), outcome]
+        vec![number(position), number(height), blob(&leaf.bytes), outcome]
     };
     placed(executed).map(row).collect()
 }
@@ -374,8 +370,8 @@ fn quantum_of(executed: &Executed, home: &HomeId) -> WattHours {
 fn settlement(height: u64, leaf: u64, outcome: &HomeOutcome, quantum: WattHours) -> Row {
     let HomeOutcome { position, matched, .. } = outcome;
     vec![
-        text(outcome.home.as_str()),
         start(outcome.interval),
+        text(outcome.home.as_str()),
         text(outcome.kind.word()),
         number(height),
         number(leaf),
@@ -442,8 +438,8 @@ fn readings(executed: &Executed) -> Vec<Row> {
     let height = executed.block.header.height;
     let row = |reading: &ledger::ReadingRecord| {
         vec![
-            text(reading.home.as_ref().map_or("", HomeId::as_str)),
             start(reading.interval),
+            text(reading.home.as_ref().map_or("", HomeId::as_str)),
             wh(reading.import_register),
             wh(reading.export_register),
             text(reading.quality.word()),

@@ -6,13 +6,15 @@
 
 use std::path::Path;
 
+use energy::HomeId;
 use ledger::codec::Decode;
 use ledger::{Genesis, Header, Ledger, RULE_VERSION};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
+use super::bodies::Gone;
 use super::database::{self, Durability, Schema, unsigned};
 use super::error::StoreError;
-use super::ledger_db::{insert_snapshot, last_block};
+use super::ledger_db::{OWN, insert_following, insert_snapshot, last_block};
 use super::projection;
 use super::replay::{Depth, replay};
 
@@ -45,7 +47,7 @@ pub(super) fn renew(
     // Its chain and home must be right; the tables are not touched.
     let older = Schema { version: found, home: schema.home, ..*schema };
     let mut connection = database::open(path, durability, &older, |_| Ok(()))?;
-    rebuild(&mut connection, path, found, schema.version, genesis)
+    rebuild(&mut connection, path, (found, schema), genesis)
 }
 
 /// Refuses a chain of other rules. A later one may have changed how its genesis makes the chain's id, so this comes before that.
@@ -71,19 +73,20 @@ pub(super) fn check_rules(path: &Path) -> Result<(), StoreError> {
 fn rebuild(
     connection: &mut Connection,
     path: &Path,
-    found: i64,
-    version: i64,
+    (found, schema): (i64, &Schema<'_>),
     genesis: &Genesis,
 ) -> Result<(), StoreError> {
+    let (version, home) = (schema.version, schema.home);
     let fault = |source| StoreError::database(path, "make the tables anew")(source);
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fault)?;
     let first = first_block(&transaction).map_err(fault)?;
-    if first.is_some_and(|first| first != 1) {
+    let gone = Gone::read(&transaction).map_err(fault)?;
+    if first.is_some_and(|first| first != 1) || gone.bodies > 0 {
         return Err(StoreError::NoFirstBlocks { path: path.to_owned(), found });
     }
     let last = last_block(&transaction).map_err(fault)?.map_or(0, |(height, _)| height);
     tracing::info!(schema = found, to = version, blocks = last, "the tables are made anew from the blocks");
-    empty_tables(&transaction).map_err(fault)?;
+    empty_tables(&transaction, home).map_err(fault)?;
     let start = Ledger::genesis(genesis)?;
     projection::insert_opening(&transaction, genesis, &start).map_err(fault)?;
     let ledger = fill(&transaction, start, last, path)?;
@@ -100,9 +103,10 @@ fn rebuild(
 fn fill(connection: &Connection, mut ledger: Ledger, last: u64, path: &Path) -> Result<Ledger, StoreError> {
     while ledger.height() < last {
         let replayed = replay(connection, &ledger, Depth::Start);
-        let executed = replayed.map_err(StoreError::damaged(path))?.0;
+        let (executed, row) = replayed.map_err(StoreError::damaged(path))?;
         let height = executed.block.header.height;
-        let written = projection::insert(connection, &executed);
+        let (_, certificate) = row.examine(ledger.chain(), None).map_err(StoreError::damaged(path))?;
+        let written = insert_following(connection, &executed, &certificate);
         written.map_err(StoreError::database(path, format!("store what follows from block {height}")))?;
         if height.is_multiple_of(TOLD_EVERY) {
             tracing::info!(height, last, "making the tables anew");
@@ -118,7 +122,7 @@ fn first_block(connection: &Connection) -> rusqlite::Result<Option<u64>> {
 }
 
 /// Drops every table but those that are kept, and makes today's.
-fn empty_tables(connection: &Connection) -> rusqlite::Result<()> {
+fn empty_tables(connection: &Connection, home: Option<&HomeId>) -> rusqlite::Result<()> {
     let sql =
         "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'";
     let mut statement = connection.prepare(sql)?;
@@ -128,7 +132,9 @@ fn empty_tables(connection: &Connection) -> rusqlite::Result<()> {
         let quoted = name.replace('"', "\"\"");
         connection.execute_batch(&format!("DROP TABLE \"{quoted}\""))?;
     }
-    connection.execute_batch(TABLES)
+    connection.execute_batch(TABLES)?;
+    let own = home.map(|home| OWN.replace("{home}", &database::quoted(home.as_str())));
+    own.map_or(Ok(()), |own| connection.execute_batch(&own))
 }
 
 #[cfg(test)]
@@ -298,7 +304,7 @@ mod tests {
         // With a cache of one page the transaction reaches the file before it is committed.
         connection.execute_batch("PRAGMA cache_size = 1").unwrap();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
-        empty_tables(&transaction).unwrap();
+        empty_tables(&transaction, Some(&home(1))).unwrap();
         let ledger = Ledger::genesis(&genesis()).unwrap();
         assert_eq!(ledger.head_time(), start());
         projection::insert_opening(&transaction, &genesis(), &ledger).unwrap();

@@ -16,8 +16,9 @@ pub(super) struct StoredBlock {
     pub round: i64,
     pub entry_count: i64,
     pub header: Vec<u8>,
-    /// The whole block.
+    /// The whole block; empty where it is no longer stored.
     pub entries: Vec<u8>,
+    /// Empty where it is no longer stored.
     pub certificate: Vec<u8>,
     pub decided_wall_ms: i64,
     pub finality_ms: i64,
@@ -42,6 +43,44 @@ impl StoredBlock {
         };
         row.checksum = row.computed_checksum().0.to_vec();
         row
+    }
+
+    /// The row of a block of which no more is held than why it is final.
+    pub fn of_header(header: &Header, certificate: &Certificate) -> Self {
+        let mut row = Self {
+            height: header.height,
+            id: header.id().0.0.to_vec(),
+            time_ms: int(header.time.unix_ms()).unwrap_or(i64::MAX),
+            round: certificate.round.into(),
+            entry_count: 0,
+            header: header.to_bytes(),
+            entries: Vec::new(),
+            certificate: certificate.to_bytes(),
+            decided_wall_ms: 0,
+            finality_ms: 0,
+            checksum: Vec::new(),
+        };
+        row.checksum = row.computed_checksum().0.to_vec();
+        row
+    }
+
+    /// Lets go of the body; it is to be stored again.
+    pub fn drop_body(&mut self) {
+        self.entries = Vec::new();
+        self.checksum = self.computed_checksum().0.to_vec();
+    }
+
+    /// Lets go of the certificate; it is to be stored again.
+    pub fn drop_certificate(&mut self) {
+        self.certificate = Vec::new();
+        self.checksum = self.computed_checksum().0.to_vec();
+    }
+
+    /// Stores what is left of a row that is there.
+    pub fn update(&self, connection: &Connection) -> rusqlite::Result<()> {
+        let sql = "UPDATE block SET entries = ?2, certificate = ?3, checksum = ?4 WHERE height = ?1";
+        let values = (int(self.height)?, &self.entries, &self.certificate, &self.checksum);
+        connection.prepare_cached(sql)?.execute(values).map(drop)
     }
 
     pub fn insert(&self, connection: &Connection) -> rusqlite::Result<()> {
@@ -122,8 +161,7 @@ impl StoredBlock {
             return Err(Damage::of_block(self.height, part, format!("checksum differs; {what}")));
         }
         let damage = |part: &str, what: String| Damage::of_block(self.height, part, what);
-        let block = UnverifiedBlock::from_bytes(&self.entries)
-            .map_err(|error| damage("entries", error.to_string()))?;
+        let block = self.body()?;
         let certificate = Certificate::from_bytes(&self.certificate)
             .map_err(|error| damage("certificate", error.to_string()))?;
         let header = &block.header;
@@ -141,6 +179,61 @@ impl StoredBlock {
         match agree.into_iter().find(|(_, agrees)| !agrees) {
             Some((part, _)) => Err(damage(part, "differs from the block itself".to_owned())),
             None => Ok((block, certificate)),
+        }
+    }
+
+    fn body(&self) -> Result<UnverifiedBlock, Damage> {
+        let damage = |what: String| Damage::of_block(self.height, "entries", what);
+        if self.entries.is_empty() {
+            return Err(damage("they are no longer stored".to_owned()));
+        }
+        UnverifiedBlock::from_bytes(&self.entries).map_err(|error| damage(error.to_string()))
+    }
+
+    /// The block, when the checksum holds and it is the one of the header. Its certificate may be gone.
+    ///
+    /// # Errors
+    /// [`Damage`]: which column.
+    pub fn examine_body(&self) -> Result<UnverifiedBlock, Damage> {
+        let (header, _) = self.examine_header()?;
+        let block = self.body()?;
+        if block.header == header {
+            return Ok(block);
+        }
+        Err(Damage::of_block(self.height, "entries", "its header is not the block's"))
+    }
+
+    /// Header and certificate of a block, whose body and certificate may be gone, when the checksum holds and every column that
+    /// is left agrees.
+    ///
+    /// # Errors
+    /// [`Damage`]: which column.
+    pub fn examine_header(&self) -> Result<(Header, Option<Certificate>), Damage> {
+        let damage = |part: &str, what: String| Damage::of_block(self.height, part, what);
+        let header = Header::from_bytes(&self.header).map_err(|error| damage("header", error.to_string()))?;
+        let id = header.id();
+        if self.id != id.0.0 {
+            return Err(damage("header", "its hash is not the block's id".to_owned()));
+        }
+        if self.checksum != self.computed_checksum().0 {
+            return Err(damage("checksum", "differs".to_owned()));
+        }
+        let certificate = match self.certificate.as_slice() {
+            [] => None,
+            bytes => Some(Certificate::from_bytes(bytes).map_err(|e| damage("certificate", e.to_string()))?),
+        };
+        let certifies = |certificate: &Certificate| {
+            (certificate.height, certificate.block, i64::from(certificate.round))
+                == (header.height, id, self.round)
+        };
+        let agree = [
+            ("height", self.height == header.height),
+            ("time_ms", u64::try_from(self.time_ms) == Ok(header.time.unix_ms())),
+            ("certificate", certificate.as_ref().is_none_or(certifies)),
+        ];
+        match agree.into_iter().find(|(_, agrees)| !agrees) {
+            Some((part, _)) => Err(damage(part, "differs from the block itself".to_owned())),
+            None => Ok((header, certificate)),
         }
     }
 

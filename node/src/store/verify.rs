@@ -2,23 +2,29 @@
 //!
 //! Block by block: checksum and columns, the certificate against the delegates of that height, every signature, the
 //! state machine, the header it must give; then every row of every table that follows from the block, the snapshots,
-//! and at the end SQLite's own structure, the number of rows, and the accounts. The first fault ends it, by name:
-//! after it nothing can be said.
+//! and at the end SQLite's own structure, the number of rows, and the accounts. Where the bodies of the first blocks are
+//! no longer stored, those are checked by headers, certificates and leaves, and the replay begins behind them. The first
+//! fault ends it, by name: after it nothing can be said.
 
 use std::fmt;
 use std::path::Path;
 
 use energy::HomeId;
+use ledger::codec::Encode;
 use ledger::{BlockId, Executed, Genesis, GenesisError, Hash32, Ledger, tree};
 use market::Account;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension};
 
+use super::bodies::Gone;
 use super::database::int;
 use super::error::{Damage, StoreError};
-use super::ledger_db::{last_block, open_read_only, restore, snapshot_bytes, snapshot_heights};
+use super::hashed::{self, Hashed};
+use super::ledger_db::{
+    change_by, last_block, open_read_only, restore, set_change_bytes, snapshot_bytes, snapshot_heights,
+};
 use super::projection::{self, TABLES, account_name};
-use super::replay::{Depth, replay};
+use super::replay::{Depth, StoredBlock, replay};
 
 /// Where the replay began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +53,8 @@ pub struct VerifyReport {
     pub height: u64,
     /// The last block; the chain's id if there is none.
     pub head: BlockId,
+    /// What was checked of the blocks before, whose bodies are no longer stored.
+    pub hashed: Hashed,
     /// Blocks replayed.
     pub blocks: u64,
     /// Entries in them.
@@ -92,13 +100,14 @@ pub fn verify(
     let connection = connection.unchecked_transaction().map_err(fault)?;
     let last =
         last_block(&connection).map_err(unreadable("block", "height"))?.map_or(0, |(height, _)| height);
-    let (mut ledger, from) = start(&connection, genesis)?;
+    let (mut ledger, from, hashed) = start(&connection, genesis)?;
     let snapshots = snapshot_heights(&connection).map_err(unreadable("snapshot", "height"))?;
     let mut tally = Tally::default();
     let mut tree_root = tree::Frontier::new().root();
     while ledger.height() < last {
-        let (executed, _) = replay(&connection, &ledger, Depth::Whole).map_err(VerifyError::Found)?;
+        let (executed, row) = replay(&connection, &ledger, Depth::Whole).map_err(VerifyError::Found)?;
         tally.compare(&connection, &executed)?;
+        compare_change(&connection, &ledger, &executed, &row)?;
         tree_root = executed.block.header.tree_root;
         ledger = executed.ledger;
         if snapshots.contains(&ledger.height()) {
@@ -107,12 +116,14 @@ pub fn verify(
         progress(ledger.height(), last);
     }
     check_structure(&connection)?;
+    hashed::check_tiles(&connection, ledger.tree_size()).map_err(VerifyError::Found)?;
     tally.compare_counts(&connection, from)?;
     compare_accounts(&connection, genesis, &ledger)?;
     Ok(VerifyReport {
         from,
         height: ledger.height(),
         head: ledger.head(),
+        hashed,
         blocks: tally.blocks,
         entries: tally.entries,
         leaves: tally.leaves,
@@ -121,20 +132,40 @@ pub fn verify(
     })
 }
 
-/// The genesis, or where the first blocks are no longer stored the oldest snapshot.
-fn start(connection: &Connection, genesis: &Genesis) -> Result<(Ledger, From), VerifyError> {
+/// The genesis, or where the first bodies are no longer stored the oldest snapshot behind them, and what was checked before it.
+fn start(connection: &Connection, genesis: &Genesis) -> Result<(Ledger, From, Hashed), VerifyError> {
     let first: Option<i64> = connection
         .query_row("SELECT min(height) FROM block", [], |row| row.get(0))
         .map_err(unreadable("block", "height"))?;
-    if first.unwrap_or(1) == 1 {
-        return Ok((Ledger::genesis(genesis)?, From::Genesis));
+    let gone = Gone::read(connection).map_err(unreadable("table", "meta"))?;
+    if first.unwrap_or(1) == 1 && gone.bodies == 0 {
+        return Ok((Ledger::genesis(genesis)?, From::Genesis, Hashed::default()));
     }
     let snapshots = snapshot_heights(connection).map_err(unreadable("snapshot", "height"))?;
-    let oldest = snapshots.first().copied();
+    let oldest = snapshots.into_iter().find(|height| *height >= gone.bodies);
     let missing = || Damage::of_block(1, "height", "there is no such block, nor a snapshot to begin from");
     let oldest = oldest.ok_or_else(missing).map_err(VerifyError::Found)?;
     let ledger = restore(connection, genesis, oldest).map_err(VerifyError::Found)?;
-    Ok((ledger, From::Snapshot(oldest)))
+    let hashed = hashed::check(connection, genesis, gone, &ledger).map_err(VerifyError::Found)?;
+    Ok((ledger, From::Snapshot(oldest), hashed))
+}
+
+/// What a light client needs of the block is there, if it needs anything.
+fn compare_change(
+    connection: &Connection,
+    before: &Ledger,
+    executed: &Executed,
+    row: &StoredBlock,
+) -> Result<(), VerifyError> {
+    let height = executed.block.header.height;
+    let (_, certificate) = row.examine(before.chain(), None).map_err(VerifyError::Found)?;
+    let expected = change_by(executed, &certificate).map(|change| change.to_bytes());
+    let stored =
+        set_change_bytes(connection, height).map_err(unreadable(format!("block {height}"), "set_change"))?;
+    if stored == expected {
+        return Ok(());
+    }
+    Err(VerifyError::Found(Damage::of_block(height, "set_change", "is not what the block gives")))
 }
 
 /// What was compared so far.
@@ -410,10 +441,10 @@ mod tests {
         let stored = Stored::new(2);
         let connection = stored.connection();
         let chain = stored.street.genesis.chain();
-        let mut row = super::super::replay::StoredBlock::read(&connection, 7).unwrap();
+        let mut row = StoredBlock::read(&connection, 7).unwrap();
         let (_, mut certificate) = row.examine(&chain, None).unwrap();
         certificate.signatures.pop();
-        row.certificate = ledger::codec::Encode::to_bytes(&certificate);
+        row.certificate = certificate.to_bytes();
         connection.execute("DELETE FROM block WHERE height = 7", []).unwrap();
         row.mend();
         row.insert(&connection).unwrap();
@@ -442,8 +473,10 @@ mod tests {
         }
         for (spoil, expected) in [
             ("UPDATE leaf SET outcome = x'01' WHERE outcome IS NOT NULL", "leaf.outcome"),
-            ("UPDATE leaf SET hash = zeroblob(32)", "leaf.hash"),
-            ("DELETE FROM entry WHERE position = 2", "entry.id: a row that the block gives is missing"),
+            ("UPDATE leaf SET bytes = zeroblob(33)", "leaf.bytes"),
+            ("INSERT INTO set_change VALUES (3, x'00')", "block 3: set_change: is not what the block gives"),
+            ("INSERT INTO tile VALUES (0, zeroblob(32))", "tile 0"),
+            ("DELETE FROM entry WHERE position = 2", "entry.height: a row that the block gives is missing"),
             ("UPDATE posting SET amount_n = 0 WHERE height > 0", "posting.amount_n"),
             ("UPDATE posting SET amount_n = 0 WHERE height = 0", "a deposit of the genesis differs"),
             ("UPDATE interval SET matched_wh = 1", "interval.matched_wh"),
@@ -454,9 +487,9 @@ mod tests {
             ("UPDATE assurance SET level = 4", "assurance.level"),
             ("UPDATE account SET balance_n = 1 WHERE name = 'home:h1'", "account home:h1: balance_n"),
             ("UPDATE account SET opening_n = 1 WHERE name = 'supplier'", "account supplier: opening_n"),
-            ("INSERT INTO account VALUES ('home:ghost', 0, 5)", "table: account: has "),
+            ("INSERT INTO account VALUES ('home:ghost', 0, 5, 0)", "table: account: has "),
             (
-                "INSERT INTO reading VALUES ('ghost', 0, 0, 0, 'good', 'synced', 'm', 0, 1, '', 3)",
+                "INSERT INTO reading VALUES (0, 'ghost', 0, 0, 'good', 'synced', 'm', 0, 1, '', 3)",
                 "table: reading: has ",
             ),
         ] {
@@ -480,6 +513,10 @@ mod tests {
         let connection = stored.connection();
         let snapshot: u64 = snapshot_heights(&connection).unwrap()[0];
         connection.execute("DELETE FROM block WHERE height < ?1", [int(snapshot).unwrap()]).unwrap();
+        let missing = stored.verify().unwrap_err().to_string();
+        assert_eq!(missing, "block 1: height: there is no such block");
+        let gone = Gone { bodies: snapshot, certificates: snapshot, joined: snapshot };
+        gone.write(&connection).unwrap();
         let report = stored.verify().unwrap();
         assert_eq!(report.from, From::Snapshot(snapshot));
         assert_eq!(report.from.to_string(), format!("from the snapshot at height {snapshot}"));
@@ -543,10 +580,10 @@ mod tests {
     #[test]
     fn the_file_itself_is_checked_where_no_row_shows_it() {
         let stored = Stored::new(4);
-        // Bytes of the settlement index, which no comparison reads.
+        // Bytes of an index of the own home, which no comparison reads.
         let connection = stored.connection();
         connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
-        let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'settlement_interval'";
+        let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'settlement_own'";
         let page: usize =
             connection.query_row(sql, [], |row| row.get::<_, u32>(0)).unwrap().try_into().unwrap();
         drop(connection);

@@ -86,7 +86,9 @@ impl Journal {
         let tolerance = TOLERANCE_MS * u64::from(speed);
         if quality != ClockQuality::Unsynced {
             // A clock that was ahead read intervals that have not begun: what is read of them now overtakes those.
-            self.read.retain(|interval, _| interval.start() <= clock);
+            while let Some(ahead) = self.read.last_entry().filter(|read| read.key().start() > clock) {
+                ahead.remove();
+            }
         }
         let met = |interval: &Interval| clock.ms_since(interval.end()) <= tolerance;
         let last = self.read.last_key_value().map(|(interval, _)| *interval);

@@ -6,6 +6,7 @@ use rusqlite::{Connection, Row, params};
 
 use super::{count, optional_count, time};
 use crate::http::market::Parts;
+use crate::store::quoted;
 
 /// An order as the ledger holds it, before it is compared with the supplier.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +44,7 @@ pub struct OrderPlace {
 
 const ORDER: &str = "SELECT o.id, o.interval_ms, o.side, o.price, o.quantity_wh, o.height, e.how, \
      coalesce(e.filled_wh, 0), coalesce(e.amount_n, 0), o.position \
-     FROM market_order o LEFT JOIN order_end e ON e.id = o.id WHERE o.home = ?1 ";
+     FROM market_order o LEFT JOIN order_end e ON e.id = o.id WHERE o.home = ";
 
 /// Orders of `home` for intervals from `since_ms` on, behind `place`, newest first, each with the place behind it.
 pub fn orders(
@@ -54,10 +55,11 @@ pub fn orders(
     limit: u32,
 ) -> rusqlite::Result<Vec<(StoredOrder, OrderPlace)>> {
     let mut query = connection.prepare_cached(&format!(
-        "{ORDER} AND o.interval_ms >= ?2 AND (o.interval_ms, o.height, o.position) < (?3, ?4, ?5) \
-         ORDER BY o.interval_ms DESC, o.height DESC, o.position DESC LIMIT ?6"
+        "{ORDER} {} AND o.interval_ms >= ?1 AND (o.interval_ms, o.height, o.position) < (?2, ?3, ?4) \
+         ORDER BY o.interval_ms DESC, o.height DESC, o.position DESC LIMIT ?5",
+        quoted(home)
     ))?;
-    let bounds = params![home, since_ms, place.interval_ms, place.height, place.position, limit];
+    let bounds = params![since_ms, place.interval_ms, place.height, place.position, limit];
     let placed = |row: &Row<'_>| {
         let place = OrderPlace { interval_ms: row.get(1)?, height: row.get(5)?, position: row.get(9)? };
         Ok((stored_order(row)?, place))
@@ -71,9 +73,11 @@ pub fn orders_of(
     home: &str,
     interval_ms: i64,
 ) -> rusqlite::Result<Vec<StoredOrder>> {
-    let mut query = connection
-        .prepare_cached(&format!("{ORDER} AND o.interval_ms = ?2 ORDER BY o.height, o.position"))?;
-    query.query_map(params![home, interval_ms], stored_order)?.collect()
+    let mut query = connection.prepare_cached(&format!(
+        "{ORDER} {} AND o.interval_ms = ?1 ORDER BY o.height, o.position",
+        quoted(home)
+    ))?;
+    query.query_map([interval_ms], stored_order)?.collect()
 }
 
 /// Orders of `home` that were traded, whole or in part, for intervals from `since_ms` on; and how many orders there were in
@@ -83,11 +87,12 @@ pub fn trades(
     home: &str,
     since_ms: i64,
 ) -> rusqlite::Result<(u64, Vec<StoredOrder>)> {
-    let sql = "SELECT count(*) FROM market_order WHERE home = ?1 AND interval_ms >= ?2";
-    let all = connection.prepare_cached(sql)?.query_row(params![home, since_ms], |row| count(row, 0))?;
-    let mut query =
-        connection.prepare_cached(&format!("{ORDER} AND o.interval_ms >= ?2 AND e.filled_wh > 0"))?;
-    let traded = query.query_map(params![home, since_ms], stored_order)?.collect::<rusqlite::Result<_>>()?;
+    let home = quoted(home);
+    let sql = format!("SELECT count(*) FROM market_order WHERE home = {home} AND interval_ms >= ?1");
+    let all = connection.prepare_cached(&sql)?.query_row([since_ms], |row| count(row, 0))?;
+    let sql = format!("{ORDER} {home} AND o.interval_ms >= ?1 AND e.filled_wh > 0");
+    let mut query = connection.prepare_cached(&sql)?;
+    let traded = query.query_map([since_ms], stored_order)?.collect::<rusqlite::Result<_>>()?;
     Ok((all, traded))
 }
 

@@ -212,12 +212,12 @@ pub fn fill(path: &std::path::Path, homes: u32, settlements: &[Settled]) {
         settle(&db, it);
         interval(&db, it, homes);
         let reading = "INSERT OR IGNORE INTO reading VALUES \
-                       (?1, ?2, 1000, 2000, 'good', 'synced', 'SN-' || ?1, 0, 10, '0123456789abcdef', ?3)";
+                       (?2, ?1, 1000, 2000, 'good', 'synced', 'SN-' || ?1, 0, 10, '0123456789abcdef', ?3)";
         db.execute(reading, params![it.home, it.interval_ms, it.height]).unwrap();
     }
     for number in 1..=homes.max(2) {
         let (home, balance) = (format!("h{number:03}"), if number == 1 { 9_000_000_000_i64 } else { 77_777 });
-        let account = "INSERT INTO account VALUES ('home:' || ?1, 10000000000, ?2)";
+        let account = "INSERT INTO account VALUES ('home:' || ?1, 10000000000, ?2, 0)";
         db.execute(account, params![home, balance]).unwrap();
     }
     // Of the neighbour, 77777 stands for what nobody else may see.
