@@ -68,7 +68,8 @@ pub struct ElectionOutcome {
     pub term: u32,
     /// How many of them may fail.
     pub faults: u32,
-    /// Their consensus keys, ascending.
+    /// Their consensus keys, ascending. After a failed election, seats of convicted delegates may change hands at once: the
+    /// [`SeatOutcome`]s behind this one say so.
     pub seats: Vec<PublicKey>,
 }
 
@@ -143,6 +144,7 @@ pub enum SeatFate {
     /// Nobody stands by, and the rest bears a failure without it.
     Removed,
     /// It stays as it is, because too many changed in this epoch already or the set would get too small: people must look.
+    /// A convicted delegate's seat is tried again after an election that fails.
     Kept,
 }
 

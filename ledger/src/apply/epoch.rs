@@ -104,6 +104,19 @@ impl Step {
             faults: set.faults(),
             seats: set.as_slice().iter().map(|delegate| delegate.key).collect(),
         }));
+        if result != ElectionResult::Elected {
+            self.eject_barred(time);
+        }
+    }
+
+    /// Looks again at who was convicted and kept its seat, since in the new epoch seats may change hands anew.
+    fn eject_barred(&mut self, time: Timestamp) {
+        for seat in self.state.delegation.coming.as_slice().to_vec() {
+            let owner = self.owner_of(&seat.home);
+            if owner.is_some_and(|owner| self.state.delegation.barred_until(owner, time).is_some()) {
+                self.vacate(&seat, SeatLoss::Equivocation, time);
+            }
+        }
     }
 
     /// Every member whose word counts, with the ballot that does.
