@@ -6,8 +6,8 @@ use consensus::message::{Message, Statement};
 use ledger::codec::{Decode, Encode};
 use ledger::{
     Admission, Assurance, Ballot, Body, Certificate, DelegateSet, Entry, Evidence, GenesisMember, Header,
-    Ledger, Outcome, OwnContract, Recovery, RootMeter, SignedEntry, SignedProposal, SignedVote,
-    StandingLimits, TermKeys, UnverifiedBlock,
+    Ledger, Outcome, OwnContract, Proof, Recovery, RootMeter, SeatOffer, SetChange, SignedCheckpoint,
+    SignedEntry, SignedProposal, SignedVote, StandingLimits, TermKeys, UnverifiedBlock,
 };
 
 use crate::{keys, street};
@@ -56,6 +56,12 @@ pub fn blocks(bytes: &[u8]) {
     canonical::<Outcome>(bytes);
     canonical::<Assurance>(bytes);
     canonical::<Recovery>(bytes);
+    canonical::<SeatOffer>(bytes);
+    canonical::<SetChange>(bytes);
+    canonical::<SignedCheckpoint>(bytes);
+    if let Some(proof) = canonical::<Proof>(bytes) {
+        let _ = proof.check(&street::genesis());
+    }
     if let Some(set) = canonical::<DelegateSet>(bytes) {
         let faults = usize::try_from(set.faults()).unwrap();
         assert!(set.len() > 3 * faults && set.quorum() * 3 > set.len() * 2 && set.quorum() <= set.len());

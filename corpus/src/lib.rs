@@ -13,6 +13,7 @@ mod keys;
 mod log;
 mod markets;
 mod meters;
+mod outside;
 mod seeds;
 mod street;
 
@@ -37,6 +38,8 @@ pub const TARGETS: &[(&str, Judge)] = &[
     ("modbus", meters::modbus),
     ("counter", meters::counter),
     ("profile", meters::profile),
+    ("texts", outside::texts),
+    ("frames", outside::frames),
 ];
 
 /// Judges one input of a target.

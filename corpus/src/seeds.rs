@@ -7,13 +7,14 @@ use consensus::log::{Judged, Record, TimeoutKind, encode_frame, new_log};
 use consensus::message::{Message, Polka, RoundCertificate, RoundVote};
 use ledger::codec::Encode;
 use ledger::{
-    BlockId, Certificate, Executed, Hash32, PublicKey, Signature, SignedProposal, SignedVote, Statement,
-    VoteKind,
+    BlockId, Certificate, Checkpoint, Executed, Hash32, PublicKey, SeatOffer, SetChange, Signature,
+    SignedCheckpoint, SignedProposal, SignedVote, Statement, VoteKind,
 };
+use node::store::joined::Package;
 
 use crate::acts::Acts;
 use crate::chain::blocks_of;
-use crate::{Choices, street};
+use crate::{Choices, keys, outside, street};
 
 /// Inputs of a target to begin with; none for a target whose every input is as good as another.
 #[must_use]
@@ -26,6 +27,8 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "snapshot" => snapshots(&BLOCKS),
         "modbus" => frames(),
         "profile" => profiles(),
+        "texts" => outside::written(),
+        "frames" => packages(&BLOCKS),
         _ => (0..8).map(|seed| noise(seed, 600)).collect(),
     }
 }
@@ -70,6 +73,7 @@ fn of_blocks(blocks: &[Executed]) -> Vec<Vec<u8>> {
         certificate(blocks).to_bytes(),
         blocks[0].block.header.to_bytes(),
     ];
+    of.extend(vouched(blocks));
     let short = blocks.iter().map(|executed| executed.block.to_bytes()).filter(|bytes| bytes.len() < 2_000);
     of.extend(short.take(6));
     let mut kinds = Vec::new();
@@ -81,6 +85,21 @@ fn of_blocks(blocks: &[Executed]) -> Vec<Vec<u8>> {
         }
     }
     of
+}
+
+/// What light clients, recoveries and people who vouch hand over.
+fn vouched(blocks: &[Executed]) -> Vec<Vec<u8>> {
+    let (ledger, chain) = (street::ledger(), street::chain());
+    let (header, delegates) = (blocks[0].block.header.clone(), ledger.delegates().clone());
+    let (height, block) = (header.height, header.id());
+    let key = keys::signing(keys::OPERATOR);
+    let checkpoint = Checkpoint { chain, height, block, time: header.time, delegates: delegates.hash() };
+    let home = delegates.as_slice()[0].home.clone();
+    vec![
+        SeatOffer::sign(&chain, home, &key, &key, &key).to_bytes(),
+        SignedCheckpoint::unsigned(checkpoint).sign(&key).to_bytes(),
+        SetChange { header, certificate: certificate(blocks), delegates }.to_bytes(),
+    ]
 }
 
 const KEY: PublicKey = PublicKey([3; 32]);
@@ -161,6 +180,32 @@ fn snapshots(blocks: &[Executed]) -> Vec<Vec<u8>> {
     // Without the chain's name too, which the target puts before it.
     let named = street::chain().to_bytes().len();
     vec![first[named..].to_vec(), after[named..].to_vec(), first, another]
+}
+
+/// Direct frames, a question for a recent state and a part of the answer, and such states.
+fn packages(blocks: &[Executed]) -> Vec<Vec<u8>> {
+    let framed =
+        |message: Vec<u8>| [&u32::try_from(message.len()).unwrap().to_be_bytes()[..], &message].concat();
+    let words: Vec<u8> = messages(blocks).into_iter().flat_map(framed).collect();
+    let question = [&b"cwj1"[..], &7_u64.to_be_bytes(), &0_u32.to_be_bytes()].concat();
+    let mut all = vec![words, question];
+    for (executed, next) in
+        blocks.iter().zip(&blocks[1..]).filter(|(_, next)| next.block.last_commit.is_some())
+    {
+        let header = executed.block.header.clone();
+        let Some(certificate) = next.block.last_commit.clone().filter(|it| it.height == header.height) else {
+            continue;
+        };
+        let snapshot = executed.ledger.snapshot();
+        all.push(
+            Package { changes: vec![], header, certificate, snapshot, tiles: vec![], leaves: vec![] }
+                .to_bytes(),
+        );
+    }
+    all.truncate(5);
+    let part = [&9_u64.to_be_bytes()[..], &1000_u64.to_be_bytes(), all.last().unwrap()].concat();
+    all.push(part);
+    all
 }
 
 /// A read and a write in both framings, an answer, a refusal; and a block of registers.

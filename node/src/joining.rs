@@ -77,6 +77,12 @@ impl Part {
     }
 }
 
+/// See [`crate::outside::rewritten`].
+pub(crate) fn rewritten(bytes: &[u8]) -> Option<Vec<u8>> {
+    let request = Request::from_bytes(bytes).map(Request::to_bytes);
+    request.or_else(|| Part::from_bytes(bytes).map(|part| part.to_bytes()))
+}
+
 /// Height and bytes of a package.
 type Made = (u64, Arc<Vec<u8>>);
 

@@ -23,6 +23,7 @@ mod joining;
 pub mod metering;
 pub mod meters;
 pub mod network;
+pub mod outside;
 pub mod recovery;
 pub mod run;
 pub mod share;

@@ -14,8 +14,8 @@ const TURN: u64 = 16;
 /// one before could never follow.
 const GAP_MS: u64 = 1000;
 /// With so many entries waiting, the newest stay out of a block: the others have not checked their signatures yet, would have
-/// to ask for them, and check them twice.
-const BUSY: usize = 1000;
+/// to ask for them, and check them twice. Nor is tried before it is proposed whether others' entries are valid.
+pub(super) const BUSY: usize = 1000;
 /// How long an entry is among the newest, in wall ms.
 const RIPE_MS: u64 = 300;
 /// What is looked at for a block, in bytes: a block and what may be refused.

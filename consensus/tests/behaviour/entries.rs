@@ -270,3 +270,27 @@ fn while_much_waits_the_newest_entries_wait_for_the_others_to_check_them() {
     assert!(proposed.len() > 100, "{}", proposed.len());
     assert!(proposed.iter().all(|entry| entry.to_bytes() != newest));
 }
+
+#[test]
+fn in_a_crowd_others_entries_are_tried_when_they_are_proposed_and_what_is_invalid_goes_then() {
+    let mut bench = proposer_that_waits();
+    let order = street::order(4, &bench.chain());
+    let hand_in = |bench: &mut Bench, from: usize, bytes: Vec<u8>| {
+        bench.step(Input::Entry { bytes, origin: Origin::Peer(street::home(from)) });
+    };
+    hand_in(&mut bench, 4, order.clone());
+    assert_eq!(bench.replica.mempool_len(), 0, "nobody trades ahead here");
+    for number in [4, 5] {
+        let mut journal = Journal::new(number, bench.chain());
+        for _ in 0..501 {
+            let bytes = journal.limit();
+            hand_in(&mut bench, number, bytes);
+        }
+    }
+    hand_in(&mut bench, 4, order.clone());
+    assert_eq!(bench.replica.mempool_len(), 1003);
+    bench.pass(1000);
+    let block = let_it_propose(&mut bench);
+    assert!(!block.is_empty() && block.iter().all(|entry| entry.to_bytes() != order));
+    assert_eq!(bench.replica.mempool_len(), 1002, "{}", bench.notes());
+}

@@ -39,14 +39,16 @@ pub(super) fn read_json<T: DeserializeOwned>(
     bytes_max: u64,
     what: &str,
 ) -> Result<T, CommandError> {
-    let text = read_text(path, bytes_max)?;
-    serde_json::from_str(&text).map_err(|error| {
-        CommandError::config(format!(
-            "{}:{}:{} is not {what}: {error}",
-            path.display(),
-            error.line(),
-            error.column()
-        ))
+    parse_json(&path.display().to_string(), &read_text(path, bytes_max)?, what)
+}
+
+/// Reads JSON that is already in memory; `name` is what errors call it.
+///
+/// # Errors
+/// Where it is not `what` it should be, with line and column.
+pub(super) fn parse_json<T: DeserializeOwned>(name: &str, text: &str, what: &str) -> Result<T, CommandError> {
+    serde_json::from_str(text).map_err(|error| {
+        CommandError::config(format!("{name}:{}:{} is not {what}: {error}", error.line(), error.column()))
     })
 }
 

@@ -45,7 +45,10 @@ pub(super) fn join(
     let peers = gather_peers(args, &config)?;
     put_genesis(&config, document.text(), &genesis)?;
     put_peers(&config_path, &peers)?;
-    print(&config_path, &config, &genesis, peers.len(), output);
+    // Whoever comes later, or with other keys, holds no seat of the founding.
+    let own = identity.consensus_public();
+    let delegate = genesis.delegates.iter().any(|seat| seat.home == config.home && Some(seat.key) == own);
+    print((&config_path, &config), &genesis, (delegate, peers.len()), output);
     Ok(Exit::Ok)
 }
 
@@ -136,9 +139,13 @@ fn peers_place(document: &Document) -> Place {
     peers.map_or_else(|| Place::Section(network.span()), |peers| Place::Value(peers.span()))
 }
 
-fn print(config_path: &Path, config: &Config, genesis: &Genesis, peers: usize, output: Output) {
+fn print(
+    (config_path, config): (&Path, &Config),
+    genesis: &Genesis,
+    (delegate, peers): (bool, usize),
+    output: Output,
+) {
     let chain = genesis.chain().id.hex();
-    let delegate = genesis.delegates.iter().any(|delegate| delegate.home == config.home);
     match output {
         Output::Json => out::json(&json!({
             "schema_version": 1,

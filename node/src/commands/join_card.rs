@@ -21,7 +21,7 @@ const VERSION: u32 = 1;
 /// A join card as it is written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct JoinCard {
+pub(crate) struct JoinCard {
     /// Version of this format.
     version: u32,
     /// Id of the home.
@@ -43,7 +43,7 @@ pub(super) struct JoinCard {
 /// Public keys, 64 hexadecimal digits each.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct CardKeys {
+pub(crate) struct CardKeys {
     member: String,
     reading: String,
     network: String,
@@ -52,7 +52,7 @@ pub(super) struct CardKeys {
 /// The meter, as far as the home knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct CardMeter {
+pub(crate) struct CardMeter {
     /// Serial number.
     pub(super) serial: Option<String>,
     /// Device profile, by name.
@@ -88,13 +88,18 @@ impl JoinCard {
     /// # Errors
     /// [`CommandError`] naming the file, and line and column where it is not a card.
     pub(super) fn load(path: &Path) -> Result<Self, CommandError> {
-        let card: Self = files::read_json(path, CARD_BYTES_MAX, "a join card")?;
+        Self::parse(&path.display().to_string(), &files::read_text(path, CARD_BYTES_MAX)?)
+    }
+
+    /// Reads a card that is already in memory; `name` is what errors call it.
+    ///
+    /// # Errors
+    /// See [`JoinCard::load`].
+    pub(crate) fn parse(name: &str, text: &str) -> Result<Self, CommandError> {
+        let card: Self = files::parse_json(name, text, "a join card")?;
         if card.version != VERSION {
-            let message = format!(
-                "{} is a join card of version {}; this program reads {VERSION}",
-                path.display(),
-                card.version
-            );
+            let message =
+                format!("{name} is a join card of version {}; this program reads {VERSION}", card.version);
             return Err(CommandError::config(message));
         }
         Ok(card)
@@ -104,7 +109,7 @@ impl JoinCard {
     ///
     /// # Errors
     /// What is missing or cannot be.
-    pub(super) fn admission(&self, node: Option<NodeId>) -> Result<Admission, CommandError> {
+    pub(crate) fn admission(&self, node: Option<NodeId>) -> Result<Admission, CommandError> {
         let wrong = |what: String| CommandError::config(format!("the join card of {}: {what}", self.home));
         let home = HomeId::new(&self.home).map_err(|error| wrong(error.to_string()))?;
         if self.owner.len() > TEXT_MAX {

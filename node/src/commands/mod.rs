@@ -11,7 +11,7 @@ mod found;
 mod hand_in;
 mod init;
 mod join;
-mod join_card;
+pub(crate) mod join_card;
 pub mod ledger;
 pub mod market;
 pub mod meter;

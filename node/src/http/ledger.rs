@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 use energy::Timestamp;
-use ledger::codec::{Decode, Encode};
+use ledger::codec::{Decode, Encode, Reader};
 use ledger::{Certificate, HEARTBEAT_MS, Hash32, Header, Ledger, PublicKey, SeatOffer, UnverifiedBlock};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::Deserialize;
@@ -26,6 +26,8 @@ pub(super) const RECOVERY_BYTES_MAX: usize = 2 * ledger::BLOCK_BYTES_MAX + 4096;
 const BLOCKS_MAX: i64 = 20_000;
 /// Rows of one answer at the most.
 const ROWS_MAX: usize = 100;
+/// A block's header and the certificate after it are shorter, in bytes: 31 signatures take 2 KiB.
+const HEAD_BYTES: i64 = 4096;
 /// A block comes late if the one before it is so much older, in market ms: the heartbeat and a tenth.
 const LATE_MS: u64 = HEARTBEAT_MS + HEARTBEAT_MS / 10;
 /// How far back is looked if nobody says, ms.
@@ -151,29 +153,42 @@ pub(super) async fn missed(State(served): State<Served>, query: Asked<MissedQuer
     Ok(Json(missed))
 }
 
-/// Header and certificate of a block.
+/// Header of a block and the certificate that counts.
 type Decided = (Header, Certificate);
 
-/// The blocks between two times and the one before them, oldest first.
+/// The blocks between two times and the one before them, oldest first. Who signed a block is what the next one says: that holds
+/// the signatures which came after the decision, too, and a seat is lost by it. Of the newest block, and where the next one's
+/// body is gone, it is who was there when this node decided.
 fn decided(connection: &Connection, from: Timestamp, until: Timestamp) -> rusqlite::Result<Vec<Decided>> {
     let ms = |time: Timestamp| i64::try_from(time.unix_ms()).unwrap_or(i64::MAX);
     let mut query = connection.prepare_cached(
-        "SELECT header, certificate FROM block WHERE time_ms <= ?2 AND height >= \
+        "SELECT header, certificate, (SELECT substr(next.entries, 1, ?4) FROM block AS next WHERE next.height = \
+         block.height + 1) FROM block WHERE time_ms <= ?2 AND height >= \
          coalesce((SELECT max(height) FROM block WHERE time_ms < ?1), 0) ORDER BY height DESC LIMIT ?3",
     )?;
-    let bytes = |row: &rusqlite::Row<'_>| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?));
-    let rows = query.query_map(params![ms(from), ms(until), BLOCKS_MAX], bytes)?;
+    let bytes = |row: &rusqlite::Row<'_>| {
+        Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, Option<Vec<u8>>>(2)?))
+    };
+    let rows = query.query_map(params![ms(from), ms(until), BLOCKS_MAX, HEAD_BYTES], bytes)?;
     let mut found = Vec::new();
     for row in rows {
-        let (header, certificate) = row?;
-        if let (Ok(header), Ok(certificate)) =
-            (Header::from_bytes(&header), Certificate::from_bytes(&certificate))
+        let (header, certificate, next) = row?;
+        let later = next.as_deref().and_then(certificate_of_parent);
+        if let Ok(header) = Header::from_bytes(&header)
+            && let Some(certificate) = later.or_else(|| Certificate::from_bytes(&certificate).ok())
         {
             found.push((header, certificate));
         }
     }
     found.reverse();
     Ok(found)
+}
+
+/// The certificate of the block before, which a block's bytes begin with after the header.
+fn certificate_of_parent(block: &[u8]) -> Option<Certificate> {
+    let mut reader = Reader::new(block);
+    Header::decode(&mut reader).ok()?;
+    Option::<Certificate>::decode(&mut reader).ok()?
 }
 
 fn missed_of(
@@ -323,6 +338,24 @@ mod tests {
         assert!(kinds.contains("reading"), "{kinds:?}");
         assert!(stored(&db, height + 1).unwrap().is_none());
         assert!(stored(&db, u64::MAX).unwrap().is_none());
+    }
+
+    #[test]
+    fn who_signed_a_block_is_what_the_next_one_says_of_it() {
+        let (folder, street, db) = street();
+        let until = street.ledger.head_time();
+        let before = decided(&db, Timestamp::EPOCH, until).unwrap();
+        let mut later = before[0].1.clone();
+        later.signatures.truncate(1);
+        let next = [before[1].0.to_bytes(), Some(later.clone()).to_bytes(), vec![7; 90]].concat();
+        let writer = Connection::open(folder.path().join("ledger.db")).unwrap();
+        writer.execute("UPDATE block SET entries = ?1 WHERE height = 2", [&next]).unwrap();
+        let after = decided(&db, Timestamp::EPOCH, until).unwrap();
+        assert_eq!(after[0], (before[0].0.clone(), later));
+        assert_eq!(after[1..], before[1..]);
+        // A body that is gone says nothing.
+        writer.execute("UPDATE block SET entries = x'' WHERE height = 2", []).unwrap();
+        assert_eq!(decided(&db, Timestamp::EPOCH, until).unwrap(), before);
     }
 
     #[test]

@@ -46,6 +46,24 @@ use shared::Shared;
 pub use shared::{BannedPeer, NetworkCounters, PeerState};
 use task::{Command, Task};
 
+/// See [`crate::outside::reframed`].
+pub(crate) fn reframed(frame: &[u8]) -> Option<Vec<u8>> {
+    let mut again = Vec::with_capacity(frame.len());
+    codec::split(frame)?.into_iter().for_each(|message| codec::append(&mut again, message));
+    Some(again)
+}
+
+/// See [`crate::outside::addresses_learnt`].
+pub(crate) fn addresses_learnt(answer: &[u8]) -> usize {
+    let now = std::time::Instant::now();
+    address_book::AddressBook::new(PublicKey([0; 32]), &[], now).learn(
+        PublicKey([1; 32]),
+        answer,
+        now,
+        |_| true,
+    )
+}
+
 /// What the network is started with.
 pub struct NetworkConfig {
     /// This member's network key; its peer id follows from it.

@@ -209,6 +209,12 @@ fn print_missed(missed: &Missed) {
             seat.seat, seat.key, seat.missed, seat.blocks
         ));
     }
+    if !missed.seats.is_empty() {
+        out::line(
+            "a block is final as soon as more than two thirds of the seats signed it, so that each is missing from some; one \
+             that is missing from more than half of a day's blocks loses its seat",
+        );
+    }
     for row in &missed.rows {
         let unsigned: Vec<String> = row.unsigned.iter().map(u8::to_string).collect();
         let unsigned = match unsigned.is_empty() {
