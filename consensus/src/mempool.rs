@@ -10,6 +10,7 @@ mod order;
 mod shares;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use energy::{HomeId, Timestamp};
 use ledger::codec::Decode as _;
@@ -26,6 +27,8 @@ pub const POOL_OWN_MAX: usize = 4096;
 const POOL_AGE_MAX_MS: u64 = 600_000;
 /// So many waiting entries are checked again after each block, in turn; the proposer finds the rest of what went stale.
 const RECHECK_MAX: usize = 256;
+/// And so many of those that were not valid yet, in turn: a flood of them must not hold up every block.
+const RECHECK_PENDING_MAX: usize = 1024;
 /// How many bytes of others' entries are handed on at a time: one frame.
 const RELAY_BYTES_MAX: usize = 60 * 1024;
 
@@ -106,8 +109,11 @@ pub(crate) struct Mempool {
     relays: BTreeSet<(u64, EntryId)>,
     /// Orders by the interval whose gate ends them.
     gates: BTreeSet<(u64, EntryId)>,
-    /// After which id the next look begins.
+    /// Entries that were not valid yet when they were looked at last.
+    pending: BTreeSet<EntryId>,
+    /// After which id the next look begins, at all and at those.
     rechecked: Option<EntryId>,
+    rechecked_pending: Option<EntryId>,
     /// Own entries that a twin with a lower hash put out of the pool.
     displaced: Vec<(EntryId, String)>,
 }
@@ -131,7 +137,7 @@ impl Mempool {
     }
 
     pub fn has_includable(&self) -> bool {
-        self.waiting.values().any(|waiting| waiting.includable)
+        self.pending.len() < self.waiting.len()
     }
 
     /// Takes an entry in if it is new, genuine, within the limits, and valid now or soon. `relay_after_ms`: hands it on so
@@ -155,13 +161,13 @@ impl Mempool {
             Ok(verified) => verified,
             Err(refusal) => return refusal,
         };
-        let includable = match self.look_at(ledger, &verified, &origin, now.0) {
+        let (class, owner) = (Class::of(verified.entry()), owner_of(ledger, verified.entry()));
+        let is_members = matches!(owner, Owner::Member(_)) && origin != Origin::Own;
+        let includable = match self.look_at(ledger, &verified, is_members, now.0) {
             Ok(()) => true,
             Err(error) if may_pass(&error) => false,
             Err(error) => return Admission::Refused(id, error.to_string()),
         };
-        let entry = verified.entry();
-        let (class, owner) = (Class::of(entry), owner_of(ledger, entry));
         if origin != Origin::Own && !self.make_room(&owner, class, verified.bytes().len()) {
             return Admission::Refused(id, NO_ROOM.to_owned());
         }
@@ -182,16 +188,17 @@ impl Mempool {
         Admission::Added(id)
     }
 
-    /// Whether an entry would be valid now. Where many wait, others' entries are tried when a block is made of them, and not
-    /// before: who proposes finds what is invalid, and each member has but its share of the room.
+    /// Whether an entry would be valid now. Where many wait, what other members signed is tried when a block is made of it, and
+    /// not before: who proposes finds what is invalid, and each member has but its share of the room. Keys that are no member's
+    /// anybody can make, as many as there is room, so what they sign is always tried first.
     fn look_at(
         &self,
         ledger: &Ledger,
         entry: &VerifiedEntry,
-        origin: &Origin,
+        is_members: bool,
         time: Timestamp,
     ) -> Result<(), EntryError> {
-        let tried_later = *origin != Origin::Own && self.waiting.len() > order::BUSY;
+        let tried_later = is_members && self.waiting.len() > order::BUSY;
         if tried_later { Ok(()) } else { ledger.check(entry, time) }
     }
 
@@ -203,16 +210,23 @@ impl Mempool {
         arrival: &Arrival<'_>,
         origin: &Origin,
     ) -> Result<VerifiedEntry, Admission> {
-        let signed = match arrival {
+        let bytes = match arrival {
             Arrival::Verified(verified) => {
                 self.is_wanted(ledger, id, verified.entry(), origin)?;
                 return Ok(verified.clone());
             }
-            // A later program may know more kinds of entries: nobody is blamed for one that cannot be read here.
-            Arrival::Bytes(bytes) => decode(bytes).map_err(|reason| Admission::Refused(*id, reason))?,
+            Arrival::Bytes(bytes) => bytes,
         };
+        // A later program may know more kinds of entries: nobody is blamed for one that cannot be read here.
+        let signed = decode(bytes).map_err(|reason| Admission::Refused(*id, reason))?;
         self.is_wanted(ledger, id, signed.unchecked(), origin)?;
-        signed.verify(ledger.chain()).map_err(|error| Admission::Forged(*id, error.to_string()))
+        let chain = ledger.chain();
+        signed.verify(chain).map_err(|error| match decode(bytes) {
+            Ok(signed) if signed.is_of_another_recovery(chain) => {
+                Admission::Refused(*id, OTHER_RECOVERY.to_owned())
+            }
+            _ => Admission::Forged(*id, error.to_string()),
+        })
     }
 
     /// What can be said of an entry before its signatures are looked at.
@@ -264,6 +278,9 @@ impl Mempool {
             self.ages.insert((waiting.seen_ms, id));
             self.relays.insert((waiting.relay_ms, id));
         }
+        if !waiting.includable {
+            self.pending.insert(id);
+        }
         self.places.insert(place, id);
         self.waiting.insert(id, waiting);
     }
@@ -271,6 +288,7 @@ impl Mempool {
     pub fn remove(&mut self, id: &EntryId) -> Option<Waiting> {
         let waiting = self.waiting.remove(id)?;
         let entry = waiting.entry.entry();
+        self.pending.remove(id);
         self.places.remove(&place_of(entry));
         if let Body::Order(order) = &entry.body {
             self.gates.remove(&(order.interval.index(), *id));
@@ -331,15 +349,14 @@ impl Mempool {
 
     /// Looks again at what was not valid yet, and at others in turn.
     pub fn recheck(&mut self, ledger: &Ledger, time: Timestamp) -> Vec<(EntryId, String)> {
-        let mut ids = self.next_in_turn();
-        ids.extend(self.waiting.iter().filter(|(_, waiting)| !waiting.includable).map(|(id, _)| *id));
+        let ids = self.next_in_turn();
         let mut refused = std::mem::take(&mut self.displaced);
         let mut invalid = Vec::new();
         for id in ids {
-            let Some(waiting) = self.waiting.get_mut(&id) else { continue };
+            let Some(waiting) = self.waiting.get(&id) else { continue };
             match ledger.check(&waiting.entry, time) {
-                Ok(()) => waiting.includable = true,
-                Err(error) if may_pass(&error) => waiting.includable = false,
+                Ok(()) => self.set_includable(&id, true),
+                Err(error) if may_pass(&error) => self.set_includable(&id, false),
                 Err(error) => invalid.push((id, error.to_string())),
             }
         }
@@ -349,11 +366,24 @@ impl Mempool {
 
     /// The next ids to look at again: every one comes up, however many wait.
     fn next_in_turn(&mut self) -> BTreeSet<EntryId> {
-        let after = self.rechecked.take().map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-        let ids = self.waiting.range((after, std::ops::Bound::Unbounded)).map(|(id, _)| *id);
-        let in_turn: Vec<_> = ids.chain(self.waiting.keys().copied()).take(RECHECK_MAX).collect();
-        self.rechecked = in_turn.last().copied();
-        in_turn.into_iter().collect()
+        let after =
+            |last: Option<EntryId>| (last.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let rest = self.waiting.range(after(self.rechecked)).map(|(id, _)| *id);
+        let some: Vec<_> = rest.chain(self.waiting.keys().copied()).take(RECHECK_MAX).collect();
+        let rest = self.pending.range(after(self.rechecked_pending));
+        let pending: Vec<_> = rest.chain(&self.pending).copied().take(RECHECK_PENDING_MAX).collect();
+        (self.rechecked, self.rechecked_pending) = (some.last().copied(), pending.last().copied());
+        some.into_iter().chain(pending).collect()
+    }
+
+    fn set_includable(&mut self, id: &EntryId, includable: bool) {
+        let Some(waiting) = self.waiting.get_mut(id) else { return };
+        waiting.includable = includable;
+        if includable {
+            self.pending.remove(id);
+        } else {
+            self.pending.insert(*id);
+        }
     }
 
     /// Drops entries that proved invalid; returns the own ones among them.
@@ -366,9 +396,7 @@ impl Mempool {
 
     /// An entry that the proposer found not valid yet waits on.
     pub fn postpone(&mut self, id: &EntryId) {
-        if let Some(waiting) = self.waiting.get_mut(id) {
-            waiting.includable = false;
-        }
+        self.set_includable(id, false);
     }
 
     /// Own entries that wait since `before_ms` or longer, each stream's numbers ascending.
@@ -409,6 +437,7 @@ impl Mempool {
 
 const NO_ROOM: &str =
     "too many entries of this member, or in all, wait for a block; it is taken when it is sent again later";
+const OTHER_RECOVERY: &str = "it is signed for this chain before or after a recovery; its author signs it anew once both have taken that up";
 const TWIN: &str =
     "another entry of this signer bears the same number, and of two the one with the lower hash stands";
 

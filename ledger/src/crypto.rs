@@ -85,6 +85,13 @@ impl PublicKey {
     /// messages; two nodes that used different checks could disagree on a block.
     #[must_use]
     pub fn verifies(&self, message: &[u8], signature: &Signature) -> bool {
+        #[cfg(feature = "remembered-signatures")]
+        return crate::remembered::or_check(self, message, signature, || self.checks(message, signature));
+        #[cfg(not(feature = "remembered-signatures"))]
+        self.checks(message, signature)
+    }
+
+    fn checks(&self, message: &[u8], signature: &Signature) -> bool {
         VerifyingKey::from_bytes(&self.0).is_ok_and(|key| {
             key.verify_strict(message, &ed25519_dalek::Signature::from_bytes(&signature.0)).is_ok()
         })

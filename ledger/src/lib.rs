@@ -46,6 +46,8 @@ mod outcome;
 mod provisional;
 mod rates;
 mod recovery;
+#[cfg(feature = "remembered-signatures")]
+mod remembered;
 mod rent;
 mod room;
 mod seats;
@@ -57,6 +59,9 @@ mod trade;
 pub mod tree;
 mod versions;
 mod view;
+
+/// True in a build for simulators, in which a signature that held is not checked again. The program refuses to be built so.
+pub const REMEMBERS_SIGNATURES: bool = cfg!(feature = "remembered-signatures");
 
 pub use assurance::{
     ASSURANCES_MAX, Assurance, AssuranceStatement, EvidenceState, FULL_DAYS, Finding, INVERTER_PERMILLE_MAX,

@@ -1,8 +1,9 @@
 //! Signatures of others' entries are checked here, on threads of their own, before anything reaches the engine: what costs
-//! most waits for nobody, and a frame that holds a forged entry is neither kept nor passed on.
+//! most waits for nobody, and a frame that holds a forged entry is not passed on.
 //!
 //! Every node judges gossiped frames alike, by their bytes alone, and passes on only those in which all signatures hold. So a
-//! neighbour that relays a forged entry made it, or did not look: it is charged for it.
+//! neighbour that relays a forged entry made it, or did not look: it is charged for it. The genuine entries beside it are kept
+//! all the same: their authors have done nothing.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -12,7 +13,7 @@ use std::time::Duration;
 use consensus::message::{self, Message};
 use consensus::{Handed, entry_id};
 use ledger::codec::Decode as _;
-use ledger::{Chain, EntryId, PublicKey, SignedEntry};
+use ledger::{Chain, EntryId, PublicKey, SignedEntry, VerifiedEntry};
 
 use crate::engine::{Command, EngineHandle};
 use crate::network::{Lane, NetworkEvent, NetworkHandle, Offence, Topic, Unjudged};
@@ -124,11 +125,12 @@ pub fn lane_of(bytes: &[u8]) -> Option<Lane> {
     })
 }
 
-/// Why a frame is not taken.
+/// What is wrong with an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Fault {
-    /// It holds something that this program cannot read; a later one may.
+    /// This program cannot read it, a later one may; or it is signed for this chain before or after a recovery.
     Foreign,
-    /// It holds an entry whose signatures do not hold.
+    /// Its signatures do not hold.
     Forged,
 }
 
@@ -148,42 +150,49 @@ impl Worker {
             let job = lock(&self.queue).recv();
             let Ok(Job { from, entries, unjudged }) = job else { return };
             let directly = unjudged.is_none();
-            let checked = self.check(entries);
+            let (entries, fault) = self.check(entries);
             if let Some(message) = unjudged {
-                self.network.judge(message, checked.is_ok());
+                self.network.judge(message, fault.is_none());
             }
-            let entries = match checked {
-                Ok(entries) => entries,
-                Err(Fault::Foreign) => continue,
-                Err(Fault::Forged) => {
-                    self.network.charge(from, Offence::Forged);
-                    continue;
-                }
-            };
+            if fault == Some(Fault::Forged) {
+                self.network.charge(from, Offence::Forged);
+            }
+            if entries.is_empty() {
+                continue;
+            }
             if !self.engine.tell_from_thread(Command::Entries { from, entries, directly }) {
                 return;
             }
         }
     }
 
-    /// All entries with their signatures checked.
-    fn check(&self, entries: Vec<Vec<u8>>) -> Result<Vec<Handed>, Fault> {
+    /// The entries whose signatures hold, and the worst that is wrong with one of the others.
+    fn check(&self, entries: Vec<Vec<u8>>) -> (Vec<Handed>, Option<Fault>) {
         let mut checked = Vec::with_capacity(entries.len());
-        let mut fresh = Vec::new();
+        let (mut fresh, mut worst) = (Vec::new(), None);
         for bytes in entries {
             let id = entry_id(&bytes);
             if lock(&self.remembered).ids.contains(&id) {
                 checked.push(Handed::Known(bytes));
                 continue;
             }
-            let signed = SignedEntry::from_bytes(&bytes).map_err(|_| Fault::Foreign)?;
-            let entry = signed.verify(&self.chain).map_err(|_| Fault::Forged)?;
-            fresh.push(id);
-            checked.push(Handed::Verified(entry));
+            match verify(&self.chain, &bytes) {
+                Ok(entry) => {
+                    fresh.push(id);
+                    checked.push(Handed::Verified(entry));
+                }
+                Err(fault) => worst = worst.max(Some(fault)),
+            }
         }
         lock(&self.remembered).keep(fresh);
-        Ok(checked)
+        (checked, worst)
     }
+}
+
+fn verify(chain: &Chain, bytes: &[u8]) -> Result<VerifiedEntry, Fault> {
+    let signed = SignedEntry::from_bytes(bytes).map_err(|_| Fault::Foreign)?;
+    let is_other = || SignedEntry::from_bytes(bytes).is_ok_and(|signed| signed.is_of_another_recovery(chain));
+    signed.verify(chain).map_err(|_| if is_other() { Fault::Foreign } else { Fault::Forged })
 }
 
 /// Ids of entries whose signatures held.
@@ -211,4 +220,195 @@ impl Remembered {
 /// A lock that outlives a panic of its holder: nothing behind it is left half done.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+
+    use ed25519_dalek::SigningKey;
+    use energy::HomeId;
+    use ledger::codec::Encode as _;
+    use ledger::{Body, Entry, Hash32, Salt, StandingLimits};
+    use libp2p::Multiaddr;
+    use tokio::sync::mpsc;
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+    use crate::network::{NetworkConfig, Relaying, spawn};
+
+    const CHAIN: Chain = Chain { id: Hash32([7; 32]), recovery: 1 };
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn signing(seed: u8) -> SigningKey {
+        SigningKey::from_bytes(&[seed; 32])
+    }
+
+    fn key(seed: u8) -> PublicKey {
+        PublicKey::of(&signing(seed))
+    }
+
+    /// What somebody says under a number, signed for a chain.
+    fn entry(number: u64, chain: &Chain) -> Vec<u8> {
+        let home = HomeId::new("h001").unwrap();
+        let body = Body::StandingLimits { home, limits: StandingLimits::default() };
+        Entry { signer: key(9), number, salt: Salt([1; 16]), body }.sign(chain, &signing(9)).to_bytes()
+    }
+
+    fn forged(number: u64) -> Vec<u8> {
+        let mut bytes = entry(number, &CHAIN);
+        *bytes.last_mut().unwrap() ^= 1;
+        bytes
+    }
+
+    fn frame(entries: &[Vec<u8>]) -> Vec<u8> {
+        Message::Entries(entries.to_vec()).to_bytes()
+    }
+
+    async fn host(
+        seed: u8,
+        admitted: &[u8],
+        peers: Vec<Multiaddr>,
+    ) -> (NetworkHandle, mpsc::Receiver<NetworkEvent>) {
+        spawn(NetworkConfig {
+            key: signing(seed),
+            chain: CHAIN.id,
+            listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+            peers,
+            members: admitted.iter().map(|seed| key(*seed)).collect(),
+            mdns: false,
+            lane_of,
+            relaying: Relaying::default(),
+        })
+        .await
+        .unwrap()
+    }
+
+    /// Tries until something comes of it: gossip may be lost, above all before a neighbour has subscribed.
+    async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut attempt: impl FnMut() -> F) -> T {
+        let tries = async {
+            loop {
+                if let Some(found) = attempt().await {
+                    return found;
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(PATIENCE, tries).await.unwrap_or_else(|_| panic!("never {what}"))
+    }
+
+    /// A relayer and a listener that do not admit each other, and between them a node with its intake.
+    struct Line {
+        relayer: NetworkHandle,
+        judge: NetworkHandle,
+        engine: Receiver<Command>,
+        heard: mpsc::Receiver<NetworkEvent>,
+        number: u64,
+        /// What runs only as long as somebody listens to it.
+        _kept: (NetworkHandle, mpsc::Receiver<NetworkEvent>),
+    }
+
+    impl Line {
+        async fn new() -> Self {
+            let (judge, mut events) = host(2, &[1, 2, 3], vec![]).await;
+            let at = judge.listen_addresses().remove(0);
+            let (relayer, relayed) = host(1, &[1, 2], vec![at.clone()]).await;
+            let (listener, heard) = host(3, &[2, 3], vec![at]).await;
+            let (engine, inbox) = EngineHandle::for_test();
+            let intake = Intake::start(CHAIN, &engine, &judge).unwrap();
+            tokio::spawn(async move {
+                while let Some(event) = events.recv().await {
+                    intake.take(event).await;
+                }
+            });
+            until("connected", || async { (judge.peers().len() == 2).then_some(()) }).await;
+            Self { relayer, judge, engine: inbox, heard, number: 0, _kept: (listener, relayed) }
+        }
+
+        /// Gossips a frame of two new genuine entries with `between` among them. Returns the genuine ones.
+        fn gossip(&mut self, between: &[Vec<u8>]) -> Vec<Vec<u8>> {
+            let genuine = [entry(self.number + 1, &CHAIN), entry(self.number + 2, &CHAIN)];
+            self.number += 2;
+            let entries = [&genuine[..1], between, &genuine[1..]].concat();
+            assert!(self.relayer.try_gossip(Topic::Entries, frame(&entries)));
+            genuine.to_vec()
+        }
+
+        /// The same, and waits for what the engine is handed of it: the genuine ones alone.
+        async fn relay(&mut self, between: &[Vec<u8>]) {
+            let genuine = self.gossip(between);
+            let engine = &self.engine;
+            let handed = until("handed over", || async {
+                let frames = engine.try_iter().filter_map(entries_of);
+                frames.into_iter().find(|entries| entries.contains(&genuine[0]))
+            });
+            assert_eq!(handed.await, genuine);
+        }
+
+        /// Until a frame went all the way: what is gossiped before a neighbour has subscribed is lost.
+        async fn open(&mut self) {
+            for _ in 0..1000 {
+                self.gossip(&[]);
+                sleep(Duration::from_millis(20)).await;
+                if self.engine.try_iter().count() > 0 && !self.passed_on().is_empty() {
+                    return;
+                }
+            }
+            panic!("no frame went all the way");
+        }
+
+        /// Frames that reached the listener so far.
+        fn passed_on(&mut self) -> Vec<Vec<u8>> {
+            let mut frames = Vec::new();
+            while let Ok(event) = self.heard.try_recv() {
+                if let NetworkEvent::Gossip { bytes, .. } = event {
+                    frames.push(bytes.to_vec());
+                }
+            }
+            frames
+        }
+    }
+
+    fn entries_of(command: Command) -> Option<Vec<Vec<u8>>> {
+        let Command::Entries { entries, .. } = command else { return None };
+        let bytes = |handed| match handed {
+            Handed::Verified(entry) => entry.bytes().to_vec(),
+            Handed::Known(bytes) => bytes,
+        };
+        Some(entries.into_iter().map(bytes).collect())
+    }
+
+    #[tokio::test]
+    async fn beside_a_forged_entry_the_genuine_ones_pass_and_the_relayer_is_charged_until_it_is_refused() {
+        let mut line = Line::new().await;
+        line.open().await;
+        for number in 0..4 {
+            assert_eq!(line.judge.banned(), [], "{number} forged entries are not enough");
+            line.relay(&[forged(1_000_000 + number)]).await;
+        }
+        let banned = until("refused", || {
+            let banned = line.judge.banned();
+            async move { banned.first().map(|banned| (banned.key, banned.offence)) }
+        });
+        assert_eq!(banned.await, (key(1), Offence::Forged));
+        let frames = line.passed_on();
+        let spoilt = |bytes: &&Vec<u8>| matches!(Message::from_bytes(bytes), Ok(Message::Entries(entries)) if entries.len() > 2);
+        assert_eq!(
+            frames.iter().filter(spoilt).count(),
+            0,
+            "a frame with a forged entry is passed on to nobody"
+        );
+    }
+
+    /// Who has not heard of a recovery signs for the chain before it, who has for the one after: neither is a forger.
+    #[tokio::test]
+    async fn an_entry_of_another_recovery_is_not_taken_and_nobody_is_charged() {
+        let mut line = Line::new().await;
+        line.open().await;
+        for recovery in [0, 2, 0, 2, 3] {
+            let other = entry(2_000_000 + line.number, &Chain { recovery, ..CHAIN });
+            line.relay(&[other]).await;
+        }
+        assert_eq!(line.judge.banned(), []);
+    }
 }

@@ -31,3 +31,9 @@ pub mod store;
 pub mod tariff;
 pub mod terms;
 pub mod zone;
+
+// What only simulators may do never gets into the appliance, whatever it is built together with.
+const _: () = assert!(
+    !ledger::REMEMBERS_SIGNATURES,
+    "the program checks every signature: build it without that feature"
+);

@@ -118,6 +118,66 @@ fn an_outage_across_gate_and_deadline_settles_nothing_twice() {
     assert!(report.intervals > 2, "{report:?}");
 }
 
+/// Cards break for good, a day passes without a block, people seat others: the chain goes on with everybody's money as it was,
+/// and what homes metered meanwhile is settled.
+#[test]
+fn two_of_four_delegates_lose_everything_and_the_community_recovers() {
+    let report = assert_sound(&Plan::quiet(70, 4, 2).with_two_deleted(15_000));
+    assert_eq!((report.recoveries, report.followed), (1, 0), "{report:?}");
+    assert!(report.late_words > 100, "what was said before arrives again: {report:?}");
+    assert!(report.intervals > 90, "the day without blocks is settled: {report:?}");
+    let seats: BTreeSet<_> = (0..4).map(home).collect();
+    assert!(!report.decided_by.is_subset(&seats), "others decide: {report:?}");
+}
+
+#[test]
+fn a_recovery_comes_about_under_loss_partitions_crashes_and_elections() {
+    let reports: Vec<_> =
+        (80..84).map(|seed| assert_sound(&Plan::rough(seed, 4, 2).with_two_deleted(20_000))).collect();
+    assert!(sum(&reports, |report| report.recoveries) >= 4, "{reports:?}");
+    let elected = Plan::rough(84, 4, 4).with_elections().with_two_deleted(30_000);
+    assert!(assert_sound(&elected).recoveries >= 1);
+}
+
+/// Who knows of a later block is asked, and the recovery follows from that; or it is out of reach, and follows the others.
+#[test]
+fn the_highest_certificate_wins_and_who_was_out_of_reach_is_told_to_follow() {
+    let reports: Vec<_> =
+        (71..79).map(|seed| assert_sound(&Plan::quiet(seed, 4, 2).with_two_deleted(15_000))).collect();
+    assert!(sum(&reports, |report| report.abandoned) > 0, "{reports:?}");
+    assert!(sum(&reports, |report| report.given_up) > 0, "{reports:?}");
+    assert!(sum(&reports, |report| report.followed) > 0, "{reports:?}");
+}
+
+#[test]
+fn a_home_that_joins_late_begins_with_a_given_state_and_never_with_a_spoilt_one() {
+    let faults = Faults { late: vec![4], given_states: true, ..Faults::default() };
+    let plan = |seed| Plan { faults: faults.clone(), faults_ms: 60_000, ..Plan::quiet(seed, 4, 2) };
+    let honest = assert_sound(&plan(52));
+    assert_eq!((honest.given_states, honest.spoilt_states), (1, 0), "{honest:?}");
+    let liars = (53..61).map(|seed| run(Plan { faces: [(1, Face::Forger)].into(), ..plan(seed) }));
+    let reports: Vec<_> = liars.collect();
+    assert!(reports.iter().all(|report| report.violation.is_none()), "{reports:?}");
+    assert_eq!(sum(&reports, |report| report.given_states), 8, "{reports:?}");
+    assert!(sum(&reports, |report| report.spoilt_states) > 0, "{reports:?}");
+}
+
+/// A member that sends hundreds of entries in a second harms itself: what others sign is final within as many blocks as ever, and
+/// no node keeps more of it than the member's share.
+#[test]
+fn a_flood_by_one_member_holds_up_nobody_and_stays_within_its_share() {
+    let faults = |flooder| Faults { flooder, ..Faults::default() };
+    let usual = assert_sound(&Plan::quiet(95, 4, 2));
+    for flooder in [1, 5] {
+        let flooded = assert_sound(&Plan { faults: faults(Some(flooder)), ..Plan::quiet(95, 4, 2) });
+        assert!(flooded.flooded >= 5_000, "{flooded:?}");
+        assert!(flooded.blocks_waited_max <= usual.blocks_waited_max + 1, "{usual:?} {flooded:?}");
+        // Its shares of the two kinds, and what the others have waiting.
+        assert!(flooded.pool_max <= 2 * 512 + 100, "{flooded:?}");
+        assert!(flooded.entries < usual.entries + 200, "its quotas hold: {usual:?} {flooded:?}");
+    }
+}
+
 /// Seats change hands in every epoch, with loss, partitions and crashes: who leaves and who joins says nothing twice, and the
 /// chain goes on under each set.
 #[test]
@@ -149,7 +209,7 @@ fn a_two_faced_delegate_is_ejected_and_replaced() {
 #[test]
 fn days_with_elections_joins_leaves_and_two_ejections_settle_every_watt_hour() {
     // Of seeds in which neither is found out only after an election has taken its seat anyway.
-    let report = run(Plan { epoch_every: 4, seed: 119, ..Plan::days(8, 30, 10, 7) }.for_days(8));
+    let report = run(Plan { epoch_every: 4, seed: 120, ..Plan::days(8, 30, 10, 7) }.for_days(8));
     assert_eq!(report.violation, None, "{report:?}");
     // Where an election has taken its seat before it was found out, it is convicted and has nothing to lose.
     assert_eq!(report.convicted, BTreeSet::from([home(0), home(1)]), "{report:?}");
@@ -201,7 +261,7 @@ fn seeds_mix_all_faults_and_tell_how_to_run_them_again() {
     for seed in 0..400 {
         totals.add(&Plan::of(seed), &Report { seed, ..Report::default() });
     }
-    let expected = 15 + Face::ALL.len() + 2;
+    let expected = 18 + Face::ALL.len() + 2;
     assert_eq!(totals.faults.len(), expected, "{:?}", totals.faults.keys());
     assert!(totals.faults.values().all(|seeds| *seeds >= 10), "{:?}", totals.faults);
     assert_eq!(Plan::of(9), Plan::of(9));

@@ -40,7 +40,9 @@ pub struct Args {
 /// If one fails.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let (from, seeds) = (args.from.to_string(), args.seeds.to_string());
-    let mut given = vec!["run", "--release", "--quiet", "--package", "sim", "--example", "cluster", "--"];
+    let quick = "remembered-signatures";
+    let mut given = vec!["run", "--release", "--quiet", "--package", "sim", "--features", quick];
+    given.extend(["--example", "cluster", "--"]);
     given.extend(["--from", &from, "--seeds", &seeds, "--output", &args.output, "--threads", &args.threads]);
     given.extend(args.without.iter().flat_map(|safeguard| ["--without", safeguard]));
     given.extend(args.days.iter().flat_map(|days| ["--days", days]));

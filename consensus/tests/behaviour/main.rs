@@ -3,6 +3,7 @@
 mod bench;
 mod certificates;
 mod entries;
+mod floods;
 mod full_block;
 mod proposals;
 mod recovery;

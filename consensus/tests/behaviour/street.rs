@@ -7,7 +7,7 @@ use energy::{
 };
 use ledger::codec::Encode as _;
 use ledger::{
-    Admission, Body, Caps, Chain, Delegate, Entry, EntryId, Forward, Genesis, GenesisMember, Hash32,
+    Admission, Ballot, Body, Caps, Chain, Delegate, Entry, EntryId, Forward, Genesis, GenesisMember, Hash32,
     MemberKeys, MeterRegistration, Order, PublicKey, Roles, Salt, StandingLimits, TariffPoint, reading_hash,
 };
 use market::{NodeSpec, Side, SupplierLeg};
@@ -79,6 +79,14 @@ pub fn limit_with_number(home_number: usize, number: u64, price: i64, chain: &Ch
     let limits = StandingLimits { min_sell: None, max_buy: Some(Price::new(price)) };
     let body = Body::StandingLimits { home: home(home_number), limits };
     Entry { signer: PublicKey::of(&key), number, salt: Salt([5; 16]), body }.sign(chain, &key).to_bytes()
+}
+
+/// A home's vote for two others.
+pub fn vote(number: usize, chain: &Chain) -> Vec<u8> {
+    let key = key(Purpose::Member, number);
+    let ballot = Ballot::Approve([home(0), home(1)].into());
+    let body = Body::Vote { home: home(number), ballot };
+    Entry { signer: PublicKey::of(&key), number: 1, salt: Salt([6; 16]), body }.sign(chain, &key).to_bytes()
 }
 
 /// Takes a home's order back.

@@ -83,13 +83,6 @@ impl StoredBlock {
         self.checksum = self.computed_checksum().0.to_vec();
     }
 
-    /// Stores what is left of a row that is there.
-    pub fn update(&self, connection: &Connection) -> rusqlite::Result<()> {
-        let sql = "UPDATE block SET entries = ?2, certificate = ?3, checksum = ?4 WHERE height = ?1";
-        let values = (int(self.height)?, &self.entries, &self.certificate, &self.checksum);
-        connection.prepare_cached(sql)?.execute(values).map(drop)
-    }
-
     pub fn insert(&self, connection: &Connection) -> rusqlite::Result<()> {
         let sql = "INSERT INTO block VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
         let values = (

@@ -112,8 +112,9 @@ fn run_one(args: &Args, seed: u64) -> (Plan, Report) {
         eprintln!("seed {seed} failed {violation}\n  again: {}", replay_command(seed, args.without));
     }
     if args.days.is_some() {
-        let Report { term, ejected, silenced, decided_by, joined, left, .. } = &report;
+        let Report { term, ejected, silenced, decided_by, joined, left, trace, .. } = &report;
         eprintln!("term {term}, ejected {ejected:?}, silent {silenced:?}, {joined} joined, {left} left");
+        eprintln!("trace {trace}");
         eprintln!("{} homes signed blocks", decided_by.len());
     }
     (plan, report)

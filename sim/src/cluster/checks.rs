@@ -2,25 +2,26 @@
 //! it is checked here again by other arithmetic.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use consensus::message::{Message, SignedVote};
 use consensus::{Commit, Evidence, Input};
 use energy::{HomeId, Reading};
 use ledger::codec::Encode as _;
 use ledger::{
-    BlockId, Body, Certificate, Chain, DelegateSet, EntryId, Hash32, Ledger, Outcome, OutcomeKind, PublicKey,
-    SeatFate, SeatLoss, SeatOutcome, Signature, Stream, VerifiedEntry, VoteKind, money_on_accounts,
-    vote_signing_bytes,
+    BlockId, Body, Certificate, Chain, DelegateSet, EntryId, Executed, Hash32, Ledger, Outcome, OutcomeKind,
+    PublicKey, SeatFate, SeatLoss, SeatOutcome, Signature, Stream, VerifiedEntry, VoteKind,
+    money_on_accounts, vote_signing_bytes,
 };
 use market::Account;
 
-use super::disk::replay;
+use super::disk::carry_out;
 use super::node::place_of;
 use super::plan::Control;
 use super::world::World;
 
 /// How many heights' worth of contradictions must have reached one honest node before it must have proven them.
-const PROVABLE: usize = 3;
+pub(super) const PROVABLE: usize = 3;
 
 /// What a statement is about: key, kind (`None` for a proposal), height, round.
 type Place = (PublicKey, Option<VoteKind>, u64, u32);
@@ -30,19 +31,25 @@ type Slot = (HomeId, u64);
 type Energy = (u64, u64);
 
 /// A final block, as its first node committed it.
-struct Decided {
-    id: BlockId,
-    state_root: Hash32,
-    bytes: Vec<u8>,
+pub(super) struct Decided {
+    pub(super) id: BlockId,
+    pub(super) state_root: Hash32,
+    pub(super) bytes: Arc<Vec<u8>>,
 }
 
 /// What is known of the run.
 pub(crate) struct Checks {
-    decided: Vec<Decided>,
+    pub(super) decided: Vec<Decided>,
+    /// Blocks that were final somewhere and that a recovery gave up.
+    pub(super) given_up: BTreeSet<BlockId>,
     /// After the last of them.
     ledger: Ledger,
+    /// Who decided the last of them.
+    seated: BTreeSet<HomeId>,
     /// Every entry in a final block, and its height.
     entries: BTreeMap<EntryId, u64>,
+    /// What homes signed that is not final yet: the height at which they did.
+    pub(super) signed_at: BTreeMap<EntryId, u64>,
     /// Numbers that were used: signer, stream, number.
     numbers: BTreeSet<(PublicKey, Stream, u64)>,
     /// Precommits whose signatures hold.
@@ -52,9 +59,9 @@ pub(crate) struct Checks {
     /// What of a key reached a node that was working on that height.
     heard: BTreeMap<(usize, Place), BTreeSet<Option<BlockId>>>,
     /// Heights at which a node heard a key contradict itself.
-    provable: BTreeMap<(usize, PublicKey), BTreeSet<u64>>,
+    pub(super) provable: BTreeMap<(usize, PublicKey), BTreeSet<u64>>,
     /// The last accepted reading of each home: interval and registers.
-    last_read: BTreeMap<HomeId, (u64, Energy)>,
+    pub(super) last_read: BTreeMap<HomeId, (u64, Energy)>,
     /// What the readings say of each interval, and what was settled.
     metered: BTreeMap<Slot, Energy>,
     settled: BTreeMap<Slot, Energy>,
@@ -68,8 +75,11 @@ impl Checks {
         Self {
             paid_in: deposits.sum(),
             decided: Vec::new(),
+            given_up: BTreeSet::new(),
             ledger: ledger.clone(),
+            seated: ledger.delegates().as_slice().iter().map(|seat| seat.home.clone()).collect(),
             entries: BTreeMap::new(),
+            signed_at: BTreeMap::new(),
             numbers: BTreeSet::new(),
             signed: BTreeSet::new(),
             said: BTreeMap::new(),
@@ -96,7 +106,57 @@ impl Checks {
         self.said.get(&(key, Some(vote.kind), vote.height, vote.round)) == Some(&vote.block)
     }
 
-    fn at(&self, height: u64) -> Option<&Decided> {
+    /// The recovery number of the highest final block.
+    pub(super) const fn recovery(&self) -> u32 {
+        self.ledger.chain().recovery
+    }
+
+    /// True if a block is final.
+    pub(super) fn holds(&self, id: BlockId) -> bool {
+        self.decided.iter().any(|decided| decided.id == id)
+    }
+
+    /// True once blocks follow a recovery.
+    pub(super) const fn goes_on_after_recovery(&self) -> bool {
+        self.recovery() > 0 && !self.ledger.is_recovered()
+    }
+
+    /// What is known after only the first so many blocks: those after them are given up.
+    pub(super) fn roll_back(&mut self, genesis: &Ledger, height: u64) {
+        let kept = usize::try_from(height).unwrap_or(usize::MAX);
+        let mut before = std::mem::replace(self, Self::new(genesis));
+        let after = before.decided.split_off(kept.min(before.decided.len()));
+        self.given_up = before.given_up;
+        self.given_up.extend(after.iter().map(|decided| decided.id));
+        for decided in &before.decided {
+            let executed = carry_out(&self.ledger, &decided.bytes).expect("what was carried out before");
+            // Faults in these were told when they were decided.
+            drop(self.take_all(&executed));
+            self.ledger = executed.ledger;
+        }
+        self.decided = before.decided;
+        self.signed_at = before.signed_at;
+        (self.signed, self.said) = (before.signed, before.said);
+        (self.heard, self.provable) = (before.heard, before.provable);
+    }
+
+    /// What a node heard of others' contradictions ends with a recovery.
+    pub(super) fn forget_heard(&mut self, number: usize) {
+        self.heard.retain(|(node, _), _| *node != number);
+        self.provable.retain(|(node, _), _| *node != number);
+    }
+
+    /// Takes up all of a block: everything that must not be.
+    fn take_all(&mut self, executed: &Executed) -> Vec<String> {
+        let height = executed.block.header.height;
+        let entries = &executed.block.entries;
+        let mut faults: Vec<_> =
+            entries.iter().filter_map(|entry| self.take_entry(height, entry).err()).collect();
+        faults.extend(executed.outcomes.iter().filter_map(|outcome| self.take_outcome(outcome).err()));
+        faults
+    }
+
+    pub(super) fn at(&self, height: u64) -> Option<&Decided> {
         self.decided.get(usize::try_from(height).ok()?.checked_sub(1)?)
     }
 
@@ -200,7 +260,7 @@ impl Checks {
     }
 
     /// Every metered Wh of settled intervals was settled.
-    fn energy(&self) -> Result<(), String> {
+    pub(super) fn energy(&self) -> Result<(), String> {
         let due = self.ledger.next_to_settle().index();
         let open = self.metered.iter().filter(|((_, index), _)| *index < due);
         let lost = open.into_iter().find(|(slot, _)| !self.settled.contains_key(*slot));
@@ -215,19 +275,24 @@ impl World {
         let (height, id) = (header.height, commit.executed.block.id());
         let node = &self.nodes[number];
         let expected = node.ledger.height() + 1;
-        let delegates = node.ledger.delegates().clone();
-        let certified = self.checks.certifies(&self.chain, &commit.certificate, &delegates);
+        let certified = if commit.executed.ledger.is_recovered() {
+            self.take_recovery(number, commit)
+        } else {
+            let (chain, delegates) = (*node.ledger.chain(), node.ledger.delegates().clone());
+            self.checks.certifies(&chain, &commit.certificate, &delegates)
+        };
         self.check(height == expected, || format!("node {number} committed {height}, not {expected}"));
         self.check(certified && commit.certificate.block == id, || {
             format!("node {number}: bad certificate at {height}")
         });
-        if height == self.checks.height() + 1 {
+        if height == self.checks.height() + 1 && header.chain.recovery >= self.checks.recovery() {
             self.take_decision(commit);
         }
         let same = self
             .checks
             .at(height)
             .is_some_and(|first| first.id == id && first.state_root == header.state_root);
+        let same = same || self.is_contested(number, commit);
         self.check(same, || format!("disagreement at height {height}: node {number} decided {id}"));
     }
 
@@ -239,21 +304,20 @@ impl World {
         self.checks.decided.push(Decided {
             id: block.id(),
             state_root: block.header.state_root,
-            bytes: block.to_bytes(),
+            bytes: Arc::new(block.to_bytes()),
         });
         self.checks.ledger = executed.ledger.clone();
-        let mut faults = Vec::new();
+        let mut faults = self.checks.take_all(executed);
         for entry in &block.entries {
-            faults.extend(self.checks.take_entry(height, entry).err());
+            if let Some(signed_at) = self.checks.signed_at.remove(&entry.id()) {
+                self.report.blocks_waited_max = self.report.blocks_waited_max.max(height - signed_at);
+            }
             match &entry.entry().body {
                 Body::Order(_) => self.report.orders += 1,
                 Body::Admission(_) => self.report.joined += 1,
                 Body::Departure { .. } => self.report.left += 1,
                 _ => {}
             }
-        }
-        for outcome in &executed.outcomes {
-            faults.extend(self.checks.take_outcome(outcome).err());
         }
         faults.extend(self.checks.money().err());
         faults.extend(executed.ledger.check_invariants().err().map(|error| error.to_string()));
@@ -270,6 +334,9 @@ impl World {
         let ledger = &commit.executed.ledger;
         let set = ledger.last_delegates();
         self.report.term = set.term();
+        let seated: BTreeSet<_> = set.as_slice().iter().map(|seat| seat.home.clone()).collect();
+        self.report.seats_changed += seated.difference(&self.checks.seated).count() as u64;
+        self.checks.seated = seated;
         let signers = commit.certificate.signatures.iter();
         let homes = signers.filter_map(|(seat, _)| set.as_slice().get(usize::from(*seat)));
         self.report.decided_by.extend(homes.map(|seat| seat.home.clone()));
@@ -304,6 +371,12 @@ impl World {
         if !node.signs_with(&place.0) || node.face.is_some_and(super::Face::contradicts_itself) {
             return;
         }
+        let of = node.ledger.chain().recovery;
+        let is_bound = node.face.is_none() && node.promise.is_some_and(|(promised, _)| promised > of);
+        self.check(!is_bound, || {
+            format!("node {number} signed for recovery {of} after it had promised not to")
+        });
+        let node = &self.nodes[number];
         // What a lying disk loses is looked at through what comes of it.
         let forgets = self.plan.control == Some(Control::LyingDisk);
         let synced = node.disk.unsynced.is_empty();
@@ -335,8 +408,9 @@ impl World {
     }
 
     /// Evidence is genuine, and of somebody dishonest.
-    pub(crate) fn check_accusation(&mut self, evidence: &Evidence) {
-        let genuine = evidence.first.holds(&self.chain) && evidence.second.holds(&self.chain);
+    pub(crate) fn check_accusation(&mut self, number: usize, evidence: &Evidence) {
+        let chain = *self.nodes[number].ledger.chain();
+        let genuine = evidence.first.holds(&chain) && evidence.second.holds(&chain);
         self.check(genuine, || "forged evidence was believed".to_owned());
         let culprit = *evidence.culprit();
         self.report.accused.insert(culprit);
@@ -360,7 +434,9 @@ impl World {
             return;
         }
         let Ok(Message::Vote(vote)) = Message::from_bytes(bytes) else { return };
-        if vote.height != self.nodes[to].ledger.height() + 1 {
+        let ledger = &self.nodes[to].ledger;
+        let is_old = || !vote.voter.verifies(&vote.signing_bytes(ledger.chain()), &vote.signature);
+        if vote.height != ledger.height() + 1 || (self.plan.faults.deleted.is_some() && is_old()) {
             return;
         }
         let place = (vote.voter, Some(vote.kind), vote.height, vote.round);
@@ -368,115 +444,6 @@ impl World {
         heard.insert(vote.block);
         if heard.len() > 1 {
             self.checks.provable.entry((to, vote.voter)).or_default().insert(vote.height);
-        }
-    }
-
-    /// Blocks go on after healing.
-    pub(crate) fn check_progress(&mut self, before: u64) {
-        let height = self.checks.height();
-        self.check(height > before, || format!("stalled at height {height} for 30 s after healing"));
-    }
-
-    /// Everybody has the same chain, nothing was lost, and it can be carried out again.
-    pub(crate) fn check_end(&mut self) {
-        for number in 0..self.nodes.len() {
-            if self.nodes[number].face.is_none() {
-                if !self.nodes[number].is_light {
-                    self.check_chain_of(number);
-                }
-                self.check_own_entries(number);
-            }
-        }
-        let energy = self.checks.energy();
-        self.check(energy.is_ok(), || energy.err().unwrap_or_default());
-        self.check_meters();
-        self.check_replay();
-        self.check_convictions();
-    }
-
-    /// A node's stored chain is the one that was decided, whole but for a last block under way.
-    fn check_chain_of(&mut self, number: usize) {
-        let node = &self.nodes[number];
-        let (height, decided) = (node.ledger.height(), self.checks.height());
-        let root = node.ledger.state_root();
-        let stored = node.disk.blocks();
-        let differs = stored
-            .iter()
-            .zip(&self.checks.decided)
-            .position(|(stored, decided)| stored.bytes != decided.bytes);
-        let flipped = self.report.block_flips > 0;
-        let all = stored.len() as u64 == height;
-        let same = self.checks.at(height).is_some_and(|decided| decided.state_root == root);
-        self.check(height + 2 >= decided, || format!("node {number} is at {height} of {decided}"));
-        self.check(same, || format!("node {number} has another state root"));
-        // Where a bit flipped, the checksum says so, and the block is not handed out.
-        self.check(all && (differs.is_none() || flipped), || {
-            format!("node {number} stores another block {differs:?}")
-        });
-    }
-
-    /// What a home read until shortly before the end is final.
-    fn check_own_entries(&mut self, number: usize) {
-        let before = self.now.saturating_sub(10_000);
-        let node = &self.nodes[number];
-        if self.checks.ledger.leaves(&node.home).is_some() {
-            return;
-        }
-        let overdue = node.journal.overdue(&self.checks.ledger, before);
-        let what = overdue
-            .map(|kept| format!("home {number}: reading {} of {} ms is not final", kept.number, kept.at));
-        self.check(what.is_none(), || what.unwrap_or_default());
-    }
-
-    /// The registers on the ledger are those that the meters showed.
-    fn check_meters(&mut self) {
-        let mut wrong = None;
-        for node in &self.nodes {
-            let Some(member) = self.checks.ledger.member(&node.home) else { continue };
-            let Some((record, _)) = member.last_record else { continue };
-            let shown = node.journal.taken.get(&record).map(|flow| (flow.import, flow.export));
-            let read = self.checks.last_read.get(&node.home).map(|(_, shown)| *shown);
-            if shown != read {
-                wrong = Some(format!("{}: the meter showed {shown:?}, read was {read:?}", node.home));
-            }
-        }
-        self.check(wrong.is_none(), || wrong.unwrap_or_default());
-    }
-
-    /// The whole chain again from its genesis, with every signature.
-    fn check_replay(&mut self) {
-        let genesis = Ledger::genesis(&self.genesis).ok();
-        let blocks = self.checks.decided.iter();
-        let again = blocks.fold(genesis, |ledger, decided| replay(&ledger?, &decided.bytes));
-        let (root, tree) = (self.checks.ledger.state_root(), self.checks.ledger.tree_root());
-        let same = again.is_some_and(|again| again.state_root() == root && again.tree_root() == tree);
-        self.check(same, || "a replay from the genesis gives another state".to_owned());
-    }
-
-    /// Who contradicted itself before somebody honest is convicted, and nobody else is.
-    fn check_convictions(&mut self) {
-        let ledger = self.checks.ledger.clone();
-        let mut wrong = None;
-        let proven = self.checks.provable.iter().filter(|(_, heights)| heights.len() >= PROVABLE);
-        let keys: BTreeSet<_> = proven.clone().map(|((_, key), _)| *key).collect();
-        self.report.provable = keys.len() as u64;
-        for ((to, key), heights) in proven {
-            if !ledger.is_convicted(key) {
-                wrong = Some(format!("node {to} heard {key} contradict itself at {heights:?}, unproven"));
-            }
-        }
-        let controlled = self.plan.control.is_some();
-        self.check(wrong.is_none() || controlled, || wrong.unwrap_or_default());
-        for number in 0..self.nodes.len() {
-            let node = &self.nodes[number];
-            let keys = node.term_keys.values().map(PublicKey::of);
-            let convicted = keys.into_iter().any(|key| ledger.is_convicted(&key))
-                || ledger.barred_until(&node.home).is_some();
-            if convicted {
-                self.report.convicted.insert(node.home.clone());
-            }
-            let fair = !convicted || node.face.is_some_and(super::Face::contradicts_itself) || controlled;
-            self.check(fair, || format!("home {number} was convicted and is honest"));
         }
     }
 

@@ -6,11 +6,22 @@ use std::collections::BTreeMap;
 use consensus::message::{Message, SignedProposal, SignedVote, Statement};
 use consensus::{Evidence, Input, Origin};
 use ed25519_dalek::SigningKey;
+use energy::{HomeId, Interval, WattHours};
 use ledger::codec::Encode as _;
-use ledger::{BlockId, Body, Certificate, Hash32, PublicKey, Signature, StandingLimits, VoteKind};
+use ledger::{BlockId, Body, Certificate, Hash32, Order, PublicKey, Signature, StandingLimits, VoteKind};
+use market::Side;
 
 use super::plan::Face;
 use super::world::World;
+
+/// A member floods for so long, in ms …
+const FLOOD_MS: u64 = 5000;
+/// … of so many times as long …
+const FLOOD_EVERY: u64 = 4;
+/// … and sends so many frames in a second …
+const FLOOD_FRAMES: u64 = 2;
+/// … each with so many entries, about as long as may be.
+const FLOOD_ENTRIES: u64 = 250;
 
 /// The other block that a two-faced proposer made, by proposer, height and round.
 #[derive(Debug, Default)]
@@ -68,7 +79,7 @@ impl World {
 
     fn lie(&mut self, number: usize, vote: &SignedVote) -> Option<Vec<Vec<u8>>> {
         let key = self.own_key(number, &vote.voter)?;
-        let signature = Signature::sign(&key, &vote.signing_bytes(&self.chain));
+        let signature = Signature::sign(&key, &vote.signing_bytes(self.nodes[number].ledger.chain()));
         self.report.lies += 1;
         Some(vec![Message::Vote(SignedVote { signature, ..vote.clone() }).to_bytes()])
     }
@@ -84,19 +95,22 @@ impl World {
         if node.ledger.height() + 1 != proposal.height {
             return None;
         }
-        let last = node.disk.blocks().last().map(|stored| stored.certificate.clone());
+        let last = node.disk.last_certificate();
         let time = node.clock.market(self.now).max(node.ledger.head_time()).plus_ms(7);
         let other = node.ledger.propose_after(last.as_ref(), time, &[]).ok()?.executed.block;
         let block = other.id();
         self.lies.others.insert((number, proposal.height, proposal.round), block);
         let mut lie = SignedProposal { block, valid_round: None, ..proposal.clone() };
-        lie.signature = Signature::sign(&key, &lie.signing_bytes(&self.chain));
+        lie.signature = Signature::sign(&key, &lie.signing_bytes(self.nodes[number].ledger.chain()));
         self.report.lies += 1;
         Some(vec![Message::Proposal(lie, other.to_bytes()).to_bytes()])
     }
 
     /// What dishonest homes do without being asked.
     pub(crate) fn misbehave(&mut self) {
+        if let Some(number) = self.plan.faults.flooder {
+            self.flood(number);
+        }
         if self.plan.faults.twins && self.dice.chance(150) {
             self.sign_twins();
         }
@@ -104,6 +118,23 @@ impl World {
             if self.nodes[number].face == Some(Face::Forger) && self.nodes[number].replica.is_some() {
                 self.forge(number);
             }
+        }
+    }
+
+    /// A member sends everybody frames full of entries, each sound by itself: price limits and orders far beyond its quotas.
+    fn flood(&mut self, number: usize) {
+        let is_time = self.now / FLOOD_MS % FLOOD_EVERY == 1;
+        if !is_time || self.nodes[number].replica.is_none() {
+            return;
+        }
+        let home = self.nodes[number].home.clone();
+        let interval = Interval::containing(self.market(), self.genesis.mtu).next().next();
+        for kind in 0..FLOOD_FRAMES {
+            let journal = &mut self.nodes[number].journal;
+            let entries = (0..FLOOD_ENTRIES).map(|_| journal.say_in_passing(flood_of(&home, interval, kind)));
+            let bytes = Message::Entries(entries.collect()).to_bytes();
+            self.report.flooded += FLOOD_ENTRIES;
+            self.gossip(number, &|from| Input::Entries { from, bytes: bytes.clone() });
         }
     }
 
@@ -178,7 +209,7 @@ impl World {
     /// A block that nobody decided, with a certificate of nobody.
     fn forge_final(&mut self, number: usize) {
         let node = &self.nodes[number];
-        let last = node.disk.blocks().last().map(|stored| stored.certificate.clone());
+        let last = node.disk.last_certificate();
         let time = node.ledger.head_time().plus_ms(11);
         let Ok(proposed) = node.ledger.propose_after(last.as_ref(), time, &[]) else { return };
         let block = proposed.executed.block;
@@ -195,4 +226,15 @@ impl World {
             self.send(number, to, &noise);
         }
     }
+}
+
+/// What a flood is of.
+fn flood_of(home: &HomeId, interval: Interval, kind: u64) -> Body {
+    let (home, price) = (home.clone(), energy::Price::new(200_000));
+    if kind.is_multiple_of(2) {
+        let limits = StandingLimits { min_sell: None, max_buy: Some(price) };
+        return Body::StandingLimits { home, limits };
+    }
+    let (side, quantity) = (Side::Buy, WattHours::new(100));
+    Body::Order(Order { home, interval, side, price, quantity, replaces: None })
 }

@@ -111,7 +111,7 @@ impl World {
     }
 
     fn throw_for_cut(&mut self) {
-        if self.now < self.weather.cut_until {
+        if self.now < self.weather.cut_until || self.is_somebody_apart() {
             return;
         }
         if self.plan.control == Some(Control::HalfQuorum) {
@@ -205,7 +205,7 @@ impl World {
         let (pick, bit) = (self.dice.pick(stored), self.dice.pick(1 << 20));
         if self.nodes[number].disk.flip_block(pick, bit) {
             self.report.block_flips += 1;
-            self.tell(number, &format!("a bit of block {} flips", pick + 1));
+            self.tell(number, &format!("a bit of stored block {} flips", pick + 1));
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use ed25519_dalek::SigningKey;
 use energy::{ClockQuality, HomeId, Interval, Mtu, Quality, Reading, TakenAt, Timestamp, WattHours};
-use ledger::codec::Encode as _;
+use ledger::codec::{Decode as _, Encode as _};
 use ledger::{
     Body, Chain, Entry, EntryId, Hash32, Ledger, PublicKey, Salt, SignedEntry, Stream, reading_hash,
 };
@@ -47,8 +47,8 @@ pub(crate) struct Journal {
     reading: SigningKey,
     /// In the order in which they were signed.
     pub(crate) entries: Vec<Kept>,
-    /// What the meter showed, by record.
-    pub(crate) taken: BTreeMap<u64, Flow>,
+    /// What the meter showed, by record; more than once where a journal was lost. It is for checks, and lost in no crash.
+    pub(crate) taken: BTreeMap<u64, Vec<Flow>>,
     /// Intervals that were read, with the record that counts for each.
     read: BTreeMap<Interval, u64>,
     last: Option<Last>,
@@ -73,6 +73,51 @@ impl Journal {
             next: 0,
             awaited: None,
         }
+    }
+
+    /// The card is gone, and this with it. The keys come from a backup.
+    pub(crate) fn lose(&mut self) {
+        (self.last, self.next, self.awaited) = (None, 0, None);
+        self.entries.clear();
+        self.read.clear();
+    }
+
+    /// What the ledger knows of this home is not used twice, even by a journal that was lost.
+    pub(crate) fn follow(&mut self, ledger: &Ledger) {
+        for stream in [Stream::Readings, Stream::Orders, Stream::Rest, Stream::Delegates] {
+            let signer = PublicKey::of(self.signer_of(stream));
+            self.next = self.next.max(ledger.last_number(&signer, stream));
+        }
+        let on_ledger = ledger.member(&self.home).and_then(|member| member.last_record);
+        if let Some((record, hash)) = on_ledger
+            && self.last.is_none_or(|last| last.record < record)
+        {
+            self.last = Some(Last { record, hash });
+        }
+    }
+
+    /// From now on this home signs for `ledger`'s chain. Where that was recovered since, readings that wait are signed anew under
+    /// the numbers they have; what the member had said before, and no block holds, is given up.
+    /// True if it was signed for another before.
+    pub(crate) fn sign_for(&mut self, ledger: &Ledger) -> bool {
+        if self.chain == *ledger.chain() {
+            return false;
+        }
+        self.chain = *ledger.chain();
+        for at in 0..self.entries.len() {
+            let kept = &self.entries[at];
+            if kept.refused || self.is_final(ledger, kept) {
+                continue;
+            }
+            let signed = SignedEntry::from_bytes(&kept.bytes).expect("what this journal signed");
+            if kept.stream == Stream::Readings {
+                let bytes = signed.unchecked().clone().sign(&self.chain, &self.reading).to_bytes();
+                self.entries[at].bytes = bytes;
+            } else {
+                self.entries[at].refused = true;
+            }
+        }
+        true
     }
 
     /// The node stopped: which boundary it waited for is forgotten.
@@ -129,7 +174,7 @@ impl Journal {
             previous_hash: self.last.map_or([0; 32], |last| last.hash),
         };
         self.last = Some(Last { record, hash: reading_hash(&reading) });
-        self.taken.insert(record, shown);
+        self.taken.entry(record).or_default().push(shown);
         self.read.insert(interval, record);
         let body = Body::Reading { home: Some(self.home.clone()), reading };
         let key = self.reading.clone();
@@ -147,6 +192,12 @@ impl Journal {
         let kept = self.say(body, &[], at);
         let entry = self.entry(twin, &self.member, self.next);
         [kept, entry.sign(&self.chain, &self.member).to_bytes()]
+    }
+
+    /// Signs something that nobody keeps.
+    pub(crate) fn say_in_passing(&mut self, body: Body) -> Vec<u8> {
+        self.next += 1;
+        self.entry(body, &self.member, self.next).sign(&self.chain, &self.member).to_bytes()
     }
 
     /// What the ledger has not taken up, in order.
@@ -168,10 +219,12 @@ impl Journal {
         kept.number <= ledger.last_number(&signer, kept.stream)
     }
 
-    /// The newest reading that was signed before an instant and is not on the ledger.
+    /// The newest reading that was signed before an instant and is not on the ledger. What a clock that was ahead read of an
+    /// interval that has not ended waits for that.
     pub(crate) fn overdue(&self, ledger: &Ledger, before: u64) -> Option<&Kept> {
         let of_stream = self.entries.iter().rev().filter(|kept| kept.stream == Stream::Readings);
-        let mut due = of_stream.filter(|kept| kept.at <= before && !kept.refused);
+        let ended = |kept: &&Kept| interval_of(&kept.bytes).is_none_or(|of| of.end() <= ledger.head_time());
+        let mut due = of_stream.filter(|kept| kept.at <= before && !kept.refused).filter(ended);
         due.next().filter(|kept| !self.is_final(ledger, kept))
     }
 
@@ -199,5 +252,13 @@ impl Journal {
         let mut salt = [0; 16];
         salt.copy_from_slice(&digest[..16]);
         Entry { signer: PublicKey::of(key), number, salt: Salt(salt), body }
+    }
+}
+
+/// The interval of a reading.
+fn interval_of(bytes: &[u8]) -> Option<Interval> {
+    match &SignedEntry::from_bytes(bytes).ok()?.unchecked().body {
+        Body::Reading { reading, .. } => Some(reading.interval),
+        _ => None,
     }
 }

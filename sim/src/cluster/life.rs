@@ -146,10 +146,12 @@ impl World {
             }
         }
         for number in 0..self.nodes.len() {
+            let waiting = self.nodes[number].replica.as_ref().map_or(0, consensus::Replica::mempool_len);
+            self.report.pool_max = self.report.pool_max.max(waiting as u64);
             self.read_meter(number);
         }
         self.see_to_members();
-        if !self.healed && self.dice.chance(300) {
+        if !self.healed && self.dice.chance(self.plan.limits_in_1000) {
             let number = self.dice.pick(self.nodes.len());
             self.change_limits(number);
         }
@@ -172,13 +174,16 @@ impl World {
             return;
         }
         let clock = node.clock.market(self.now);
-        let Some(interval) = node.journal.due(clock, quality, self.plan.speed) else { return };
+        let speed = node.clock.speed_at(self.now);
+        let Some(interval) = node.journal.due(clock, quality, speed) else { return };
         if !self.is_read(number, interval) {
             return;
         }
         let node = &mut self.nodes[number];
         let shown = node.meter.at(time);
         let bytes = node.journal.read(interval, shown, quality, self.now);
+        let height = self.checks.height();
+        self.checks.signed_at.insert(super::checks::entry_id(&bytes), height);
         self.hand_over(number, bytes);
     }
 
@@ -195,6 +200,8 @@ impl World {
         node.replica.as_ref()?;
         let bytes = node.journal.say(body, &[], self.now);
         let id = super::checks::entry_id(&bytes);
+        let height = self.checks.height();
+        self.checks.signed_at.insert(id, height);
         self.step(number, Input::Entry { bytes, origin: Origin::Own });
         Some(id)
     }
@@ -261,7 +268,7 @@ impl World {
             entries.push(node.journal.say(vote, &[], now));
         }
         if stands && !barred && !node.term_keys.contains_key(&term) {
-            let [key, cosigner] = street::term_keys(number, term);
+            let [key, cosigner] = street::term_keys(number, node.card, term);
             node.term_keys.insert(term, key.clone());
             replica.learn_term_key(key.clone());
             let keys = TermKeys { consensus: PublicKey::of(&key), cosigner: PublicKey::of(&cosigner) };

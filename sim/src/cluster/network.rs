@@ -61,11 +61,13 @@ impl World {
     pub(crate) fn deliver(&mut self, from: usize, to: usize, input: Input) {
         let faulty = !self.healed;
         let (loss, slow, repeat) = (self.plan.faults.loss, self.plan.faults.slow, self.plan.faults.repeat);
-        if self.blocked.contains(&(from, to)) || (faulty && self.dice.chance(loss)) {
+        let is_cut = self.blocked.contains(&(from, to)) || self.is_muted(from, to, &input);
+        if is_cut || (faulty && self.dice.chance(loss)) {
             self.report.dropped += 1;
             return;
         }
         self.note_heard(from, to, &input);
+        self.keep_old_words(from, to, &input);
         let most = if faulty && self.dice.chance(slow) { DELAY_SLOW_MS } else { DELAY_MS };
         let delay = self.nodes[from].lag + DELAY_MIN_MS + self.dice.below(most);
         if faulty && self.dice.chance(repeat) {

@@ -2,6 +2,7 @@
 //! Follows `node/src/engine.rs` and `node/src/run.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use consensus::message::{Message, SYNC_BLOCKS_MAX, SignedVote};
 use consensus::{
@@ -74,6 +75,12 @@ pub(crate) struct Node {
     pub(crate) house: House,
     /// Consensus keys by term, on the disk.
     pub(crate) term_keys: BTreeMap<u32, SigningKey>,
+    /// The home's first card or a later one: a new one begins with nothing but what is in the backup.
+    pub(crate) card: u32,
+    /// The recovery that its home attested last, on the disk: number and block.
+    pub(crate) promise: Option<(u32, BlockId)>,
+    /// The chain was recovered in this step: the node ends, and starts anew on it.
+    starts_anew: bool,
     /// The last height after which it looked at elections.
     took_part_at: u64,
     /// Votes that the synced log holds.
@@ -109,12 +116,15 @@ impl Node {
             replica: None,
             ledger: ledger.clone(),
             disk: Disk::default(),
-            clock: Clock::new(plan.speed, skew),
+            clock: Clock::new(plan.speed, plan.lapse(), skew),
             timers: BTreeMap::new(),
             journal: Journal::new(number, *ledger.chain(), mtu),
             meter: Meter::new(first, crate::home::Flow { import: 1000 * number as u64, export: 0 }),
             house: House::new(number, plan, ledger),
             term_keys: [founding].into(),
+            card: 0,
+            promise: None,
+            starts_anew: false,
             took_part_at: 0,
             logged: BTreeSet::new(),
             life: 0,
@@ -129,6 +139,27 @@ impl Node {
         }
     }
 
+    /// The card breaks for good: ledger, log, journal, keys and promises are gone. What comes back is a new one, with the keys
+    /// of the home's backup.
+    pub(crate) fn lose_everything(&mut self, genesis: &Ledger) {
+        self.ledger = genesis.clone();
+        self.disk = Disk::default();
+        self.journal.lose();
+        self.journal.sign_for(genesis);
+        self.card += 1;
+        self.term_keys = [(0, street::card_key(self.number, self.card))].into();
+        self.promise = None;
+        self.logged.clear();
+        (self.took_part_at, self.voted_for) = (0, 0);
+    }
+
+    /// What a person has the node do whose last blocks the community gave up: the ledger is put aside.
+    pub(crate) fn put_ledger_aside(&mut self, genesis: &Ledger) {
+        self.ledger = genesis.clone();
+        self.disk.put_blocks_aside();
+        self.took_part_at = 0;
+    }
+
     /// True if one of its keys signed it.
     pub(crate) fn signs_with(&self, key: &PublicKey) -> bool {
         self.term_keys.values().any(|own| PublicKey::of(own) == *key)
@@ -141,6 +172,8 @@ impl Node {
     }
 }
 
+/// A program that ends to start anew is back after so long, in ms.
+const RESTART_MS: u64 = 500;
 /// How long nodes wait, in wall ms: a fast network.
 const TIMEOUTS: Timeouts =
     Timeouts { propose_ms: 1000, prevote_ms: 300, precommit_ms: 300, delta_ms: 150, rebroadcast_ms: 1000 };
@@ -151,10 +184,11 @@ impl World {
         if self.nodes[number].replica.is_some() || self.nodes[number].is_light {
             return;
         }
-        if self.is_away(number) {
+        if self.is_away(number) || self.is_lost(number) {
             self.push(1000, Event::Restart { node: number });
             return;
         }
+        self.begin_with_a_state(number);
         let loaded = self.nodes[number].disk.load(&self.genesis);
         if let Some(height) = loaded.damaged {
             self.report.damaged += 1;
@@ -166,7 +200,7 @@ impl World {
         let config = ReplicaConfig {
             home: node.home.clone(),
             // The key of its identity comes first, as the program hands it over at every start.
-            term_keys: std::iter::once(street::key(Purpose::Term, number))
+            term_keys: std::iter::once(street::card_key(number, node.card))
                 .chain(node.term_keys.range(1..).map(|(_, key)| key.clone()))
                 .collect(),
             last_certificate: loaded.last_certificate,
@@ -174,9 +208,14 @@ impl World {
             min_block_interval_ms: 200,
             speed: self.plan.speed,
         };
-        let replica =
+        let mut replica =
             Replica::new(config, node.ledger.clone(), &node.disk.log).expect("a valid configuration");
+        replica.promise(node.promise.map_or(0, |(number, _)| number));
         node.replica = Some(replica);
+        if node.journal.sign_for(&node.ledger) {
+            node.voted_for = 0;
+        }
+        node.journal.follow(&node.ledger);
         self.tell(number, "starts");
         self.step(number, Input::Start);
         for peer in 0..self.nodes.len() {
@@ -205,10 +244,17 @@ impl World {
                 return;
             }
             self.carry_out(number, effect);
+            if self.nodes[number].replica.is_none() {
+                return;
+            }
             if kind.is_some_and(|kind| self.nodes[number].crash_at == Some(CrashPoint::After(kind))) {
                 self.crash(number);
                 return;
             }
+        }
+        if self.nodes[number].starts_anew {
+            self.tell(number, "ends, to start anew on the recovered chain");
+            return self.start_anew(number);
         }
         let node = &mut self.nodes[number];
         node.busy_until = self.now + node.lag;
@@ -279,6 +325,7 @@ impl World {
             Effect::Evidence(evidence) => self.take_evidence(number, &evidence),
             // Who signs twice may find its own lie in its log; it has itself to blame.
             Effect::Halt { .. } if self.nodes[number].face.is_some() => {}
+            Effect::Halt { reason } if self.is_given_up(number, &reason) => self.follow_others(number),
             Effect::Halt { reason } => self.check(false, || format!("node {number} halted: {reason}")),
         }
     }
@@ -315,18 +362,25 @@ impl World {
     fn commit(&mut self, number: usize, commit: &Commit) {
         self.check_commit(number, commit);
         let fresh = self.nodes[number].replica.as_ref().is_some_and(|replica| !replica.is_syncing());
+        let block = &commit.executed.block;
+        let decided = self.checks.at(block.header.height).filter(|decided| decided.id == block.id());
+        let bytes = decided.map_or_else(|| Arc::new(block.to_bytes()), |decided| Arc::clone(&decided.bytes));
         let node = &mut self.nodes[number];
         let full = node.is_full(&commit.executed.ledger);
-        node.disk.commit(&commit.executed, &commit.certificate, full);
+        node.disk.commit(&commit.executed, bytes, &commit.certificate, full);
         node.ledger = commit.executed.ledger.clone();
         node.clock.saw_block(commit.executed.block.header.time, fresh, self.now);
         node.house.take_note(&commit.executed);
+        node.starts_anew |= node.ledger.is_recovered();
+        if node.card > 0 {
+            node.journal.follow(&node.ledger);
+        }
         self.wait_for_disk(number);
     }
 
     /// A delegate contradicted itself: the node puts that before the community.
     fn take_evidence(&mut self, number: usize, evidence: &consensus::Evidence) {
-        self.check_accusation(evidence);
+        self.check_accusation(number, evidence);
         let is_known = self.nodes[number].ledger.is_convicted(evidence.culprit());
         if !is_known && self.plan.control != Some(Control::HalfQuorum) {
             let body = Body::Misbehaviour(evidence.clone());
@@ -336,13 +390,15 @@ impl World {
     }
 
     /// An entry of a node's own is not taken: its journal gives it up. Nothing that a meter showed may be lost so, unless the
-    /// clock beside it was wrong.
+    /// clock beside it was wrong, or a new card did not know yet what the one before had said.
     fn refused(&mut self, number: usize, entry: &EntryId, reason: &str) {
         if reason == NUMBER_ON_LEDGER {
             return;
         }
-        let was_reading = self.nodes[number].journal.give_up(entry);
-        self.check(!was_reading || self.plan.faults.skew, || {
+        let node = &mut self.nodes[number];
+        let was_reading = node.journal.give_up(entry);
+        let is_excused = self.plan.faults.skew || node.card > 0;
+        self.check(!was_reading || is_excused, || {
             format!("a reading of home {number} was refused: {reason}")
         });
     }
@@ -363,7 +419,24 @@ impl World {
             }
             _ => {}
         }
+        self.end(number);
+        self.damage(number);
+        let after = 100 + self.dice.below(5000);
+        self.push(after, Event::Restart { node: number });
+    }
+
+    /// The program ends by itself and is started anew a moment later; the machine goes on.
+    pub(crate) fn start_anew(&mut self, number: usize) {
+        self.nodes[number].disk.stop();
+        self.end(number);
+        self.push(RESTART_MS, Event::Restart { node: number });
+    }
+
+    /// Nothing of the program is there any more.
+    fn end(&mut self, number: usize) {
+        let node = &mut self.nodes[number];
         node.replica = None;
+        node.starts_anew = false;
         node.crash_at = None;
         node.busy_until = 0;
         node.lag = 0;
@@ -375,9 +448,6 @@ impl World {
         for peer in 0..self.nodes.len() {
             self.step(peer, Input::PeerDown(street::home(number)));
         }
-        self.damage(number);
-        let after = 100 + self.dice.below(5000);
-        self.push(after, Event::Restart { node: number });
     }
 
     /// Whether a node's clock says what time it is, in its own eyes.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ledger::Forward;
 
+use super::clock::Lapse;
 use super::dice::Dice;
 use super::week::Suburb;
 
@@ -113,6 +114,13 @@ pub struct Faults {
     pub outage: bool,
     /// Homes whose node comes long after the start, with nothing on its disk.
     pub late: Vec<usize>,
+    /// A member that sends as many entries as it can sign: its software is its own.
+    pub flooder: Option<usize>,
+    /// Who begins with an empty disk asks the others for a recent state; otherwise it begins with the first block.
+    pub given_states: bool,
+    /// When two of four delegates lose everything for ever, disk and keys, in virtual wall ms. Blocks end then, until the
+    /// members have seated others.
+    pub deleted: Option<u64>,
 }
 
 impl Faults {
@@ -135,6 +143,9 @@ impl Faults {
             ("twin entries", self.twins),
             ("outage over gate and deadline", self.outage),
             ("joining late", !self.late.is_empty()),
+            ("flood of entries", self.flooder.is_some()),
+            ("joining with a given state", self.given_states),
+            ("recovery with two of four deleted", self.deleted.is_some()),
         ];
         all.into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect()
     }
@@ -159,6 +170,8 @@ pub struct Plan {
     pub forward: Forward,
     /// Homes with devices follow their agents; otherwise loads follow a rule, and orders too.
     pub agents: bool,
+    /// So often in a thousand looks at the homes one of them changes its price limits.
+    pub limits_in_1000: u64,
     /// Homes stand for each term and vote.
     pub elections: bool,
     /// What goes wrong.
@@ -173,8 +186,21 @@ pub struct Plan {
 
 /// One seed in so many has agents in its homes.
 const AGENTS_EVERY: u64 = 8;
+/// Of a thousand seeds so many have a member that floods.
+const FLOODED_IN_1000: u64 = 50;
 /// One seed in so many has elections in each interval.
 const ELECTIONS_EVERY: u64 = 4;
+/// Of a thousand seeds with four delegates so many lose two of them for ever.
+const DELETED_IN_1000: u64 = 80;
+/// Between that loss and the time when the day without blocks begins to pass more quickly, in wall ms: what is under way then
+/// still arrives.
+const DELETED_REST_MS: u64 = 4000;
+/// The day of market time without blocks, and half an hour more, passes in so many wall ms …
+const LAPSE_MS: u64 = 92_000;
+/// … because so many market ms are added to each.
+const LAPSE_EXTRA: u32 = 960;
+/// From the loss until healing at the least, in wall ms: the day, and what comes of it under faults.
+const DELETED_MS: u64 = DELETED_REST_MS + LAPSE_MS + 40_000;
 
 impl Plan {
     /// A quiet street: everybody honest, nothing fails, forty times as fast as life.
@@ -189,6 +215,7 @@ impl Plan {
             faults_ms: 30_000,
             forward: Forward::Posted,
             agents: false,
+            limits_in_1000: 300,
             elections: false,
             faults: Faults::default(),
             faces: BTreeMap::new(),
@@ -234,14 +261,40 @@ impl Plan {
         };
         let longer = if faults.lock || faults.outage { 50_000 } else { 0 };
         let faces = faces_of(&mut dice, plan.homes(), plan.delegates, &faults);
-        Self {
+        let mut plan = Self {
             agents: seed % AGENTS_EVERY == 1,
             faults_ms: plan.faults_ms + longer,
             forward,
             faults,
             faces,
             ..plan
+        };
+        if plan.delegates == 4 && !plan.agents && dice.chance(DELETED_IN_1000) {
+            let at = 12_000 + dice.below(15_000);
+            plan = plan.with_two_deleted(at);
         }
+        let joins = !plan.faults.late.is_empty() || plan.faults.deleted.is_some();
+        plan.faults.given_states = joins && dice.chance(500);
+        let flooder = dice.pick(plan.homes());
+        plan.faults.flooder = Some(flooder).filter(|_| dice.chance(FLOODED_IN_1000));
+        plan
+    }
+
+    /// Two of four delegates lose everything for ever after so many virtual wall ms; there are homes enough to seat others.
+    #[must_use]
+    pub fn with_two_deleted(mut self, at: u64) -> Self {
+        self.followers = self.followers.max(2);
+        self.faults_ms = self.faults_ms.max(at + DELETED_MS);
+        self.faults.deleted = Some(at);
+        self
+    }
+
+    /// When market time runs faster than usual.
+    pub(crate) fn lapse(&self) -> Lapse {
+        self.faults.deleted.map_or_else(Lapse::default, |at| {
+            let from = at + DELETED_REST_MS;
+            Lapse { from, until: from + LAPSE_MS, extra: LAPSE_EXTRA }
+        })
     }
 
     /// With a safeguard taken away, and what brings to light that it is missing.

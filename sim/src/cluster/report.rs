@@ -44,6 +44,8 @@ pub struct Report {
     pub log_flips: u64,
     /// Bits that flipped in a stored block.
     pub block_flips: u64,
+    /// Seconds after healing until time had come as far as blocks whose makers' clocks were ahead.
+    pub waited_s: u64,
     /// Damaged blocks that a start found, named and fetched again.
     pub damaged: u64,
     /// Jumps of clocks.
@@ -58,10 +60,34 @@ pub struct Report {
     pub term: u32,
     /// Elections that seated somebody.
     pub elections: u64,
+    /// Seats that went to another home, by election, ejection or recovery.
+    pub seats_changed: u64,
+    /// How often something was looked at that must hold.
+    pub checks: u64,
     /// Members that joined after the beginning, and that left.
     pub joined: u64,
     /// See `joined`.
     pub left: u64,
+    /// Recoveries that the community agreed on, and drafts of such that were given up because somebody held more.
+    pub recoveries: u64,
+    /// See `recoveries`.
+    pub abandoned: u64,
+    /// Blocks that were final at nodes whose disks were lost, or that nobody reached, and that a recovery gave up.
+    pub given_up: u64,
+    /// Nodes that held such blocks, stopped, and were told by a person to follow the recovery.
+    pub followed: u64,
+    /// Messages of the former number that arrived after a recovery.
+    pub late_words: u64,
+    /// Homes that began with a state that another member gave, and given states that were spoilt and refused.
+    pub given_states: u64,
+    /// See `given_states`.
+    pub spoilt_states: u64,
+    /// Entries of floods.
+    pub flooded: u64,
+    /// The most entries that ever waited at one node.
+    pub pool_max: u64,
+    /// The most blocks from the one after which a home signed an entry until the one that took it up.
+    pub blocks_waited_max: u64,
     /// Homes that ever signed a block's certificate.
     pub decided_by: BTreeSet<HomeId>,
     /// Homes that lost a seat for contradicting themselves.
@@ -125,7 +151,7 @@ impl Totals {
 impl Report {
     /// What can be added up, by name.
     #[must_use]
-    pub const fn numbers(&self) -> [(&'static str, u64); 21] {
+    pub const fn numbers(&self) -> [(&'static str, u64); 32] {
         [
             ("virtual_ms", self.virtual_ms),
             ("events", self.events),
@@ -144,10 +170,21 @@ impl Report {
             ("block_flips", self.block_flips),
             ("damaged_blocks", self.damaged),
             ("clock_jumps", self.jumps),
+            ("waited_for_time_s", self.waited_s),
             ("twins", self.twins),
             ("lies", self.lies),
             ("forgeries", self.forgeries),
             ("elections", self.elections),
+            ("seats_changed", self.seats_changed),
+            ("checks", self.checks),
+            ("recoveries", self.recoveries),
+            ("recoveries_abandoned", self.abandoned),
+            ("blocks_given_up", self.given_up),
+            ("nodes_told_to_follow", self.followed),
+            ("late_words", self.late_words),
+            ("flooded", self.flooded),
+            ("given_states", self.given_states),
+            ("spoilt_states_refused", self.spoilt_states),
         ]
     }
 }

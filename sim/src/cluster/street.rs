@@ -34,6 +34,7 @@ pub(crate) enum Purpose {
 pub(crate) const OPERATOR: usize = 1;
 pub(crate) const TREASURER: usize = 2;
 pub(crate) const AUDITOR: usize = 3;
+pub(crate) const TRUSTEE: usize = 4;
 
 fn key_of(purpose: Purpose, number: usize, term: u32) -> SigningKey {
     let mut seed = [purpose as u8; 32];
@@ -46,9 +47,15 @@ pub(crate) fn key(purpose: Purpose, number: usize) -> SigningKey {
     key_of(purpose, number, 0)
 }
 
-/// A home's keys for a term: to vote with, and to cosign with.
-pub(crate) fn term_keys(number: usize, term: u32) -> [SigningKey; 2] {
-    [Purpose::TermConsensus, Purpose::TermCosigner].map(|purpose| key_of(purpose, number, term))
+/// A home's keys for a term: to vote with, and to cosign with. They are made on a card, the home's first or a later one, and
+/// lost with it.
+pub(crate) fn term_keys(number: usize, card: u32, term: u32) -> [SigningKey; 2] {
+    [Purpose::TermConsensus, Purpose::TermCosigner].map(|purpose| key_of(purpose, number, term | card << 24))
+}
+
+/// The consensus key that was made with a card.
+pub(crate) fn card_key(number: usize, card: u32) -> SigningKey {
+    key_of(Purpose::Term, number, card)
 }
 
 pub(crate) fn public(purpose: Purpose, number: usize) -> PublicKey {
@@ -148,7 +155,7 @@ pub(crate) fn genesis(plan: &Plan) -> Genesis {
             operator: public(Purpose::Role, OPERATOR),
             treasurer: public(Purpose::Role, TREASURER),
             auditor: public(Purpose::Role, AUDITOR),
-            trustee: None,
+            trustee: Some(public(Purpose::Role, TRUSTEE)),
             metering_operator: None,
         },
         root_meter: None,

@@ -58,6 +58,8 @@ impl Plan {
             faults: Faults { loss: 10, crashes_every_s: 600, ..Faults::default() },
             faces: [(0, Face::DoubleVoter), (1, Face::DoubleVoter)].into(),
             elections: true,
+            // One home in five market minutes.
+            limits_in_1000: 40,
             suburb,
             ..quiet
         };

@@ -8,11 +8,14 @@ use energy::{HomeId, Timestamp};
 use ledger::{Chain, Genesis, Hash32, Ledger};
 
 use super::checks::Checks;
+use super::clock::market_at;
 use super::dice::Dice;
 use super::faces::Lies;
 use super::faults::Weather;
+use super::intake::Intake;
 use super::node::Node;
 use super::plan::Plan;
+use super::recovery::Ceremony;
 use super::report::Report;
 use super::seam::Seam;
 use super::street;
@@ -24,6 +27,8 @@ const LIFE_MS: u64 = 300;
 const FAULTS_MS: u64 = 1000;
 /// After healing there must be progress within this.
 const PROGRESS_MS: u64 = 30_000;
+/// A recovery that is under way then must come about within this.
+const RECOVERY_MS: u64 = 60_000;
 /// And after so much more everything that was signed must be settled or refused.
 const SETTLED_MS: u64 = 12_000;
 
@@ -59,6 +64,8 @@ pub(crate) struct World {
     pub(crate) lies: Lies,
     pub(crate) seam: Seam,
     pub(crate) office: Office,
+    pub(crate) ceremony: Ceremony,
+    pub(crate) intake: Intake,
     pub(crate) checks: Checks,
     pub(crate) report: Report,
     /// The last interval that has begun for the meters.
@@ -97,6 +104,8 @@ impl World {
             lies: Lies::default(),
             seam: Seam::default(),
             office: Office::default(),
+            ceremony: Ceremony::default(),
+            intake: Intake::default(),
             interval,
             queue: BinaryHeap::new(),
             events: BTreeMap::new(),
@@ -124,6 +133,8 @@ impl World {
         self.run_until(self.plan.faults_ms);
         if self.report.violation.is_none() {
             self.heal();
+            self.complete_recovery();
+            self.let_time_catch_up();
             let before = self.checks.height();
             self.run_until(self.now + PROGRESS_MS);
             self.check_progress(before);
@@ -133,6 +144,24 @@ impl World {
         self.report.virtual_ms = self.now;
         self.report.trace = self.trace.hex();
         self.close_report();
+    }
+
+    /// What a recovery still lacks after healing people see to now.
+    fn complete_recovery(&mut self) {
+        let end = self.now + RECOVERY_MS;
+        while self.awaits_recovery() && self.now < end && self.report.violation.is_none() {
+            self.run_until(self.now + FAULTS_MS);
+        }
+        let awaits = self.awaits_recovery();
+        self.check(!awaits, || "no recovery came about after healing".to_owned());
+    }
+
+    /// A chain whose blocks were made by clocks that were ahead goes on when time has come so far.
+    fn let_time_catch_up(&mut self) {
+        while self.checks.ledger().head_time() > self.market() && self.report.violation.is_none() {
+            self.report.waited_s += 1;
+            self.run_until(self.now + FAULTS_MS);
+        }
     }
 
     fn run_until(&mut self, end: u64) {
@@ -160,7 +189,8 @@ impl World {
                     self.report.dropped += 1;
                 } else if let Some(wait) = self.busy_for(to) {
                     self.push(wait, Event::Deliver { from, to, input });
-                } else {
+                } else if self.nodes[to].replica.is_some() {
+                    let input = self.take_in(to, input);
                     self.step(to, input);
                 }
             }
@@ -168,6 +198,7 @@ impl World {
             Event::Restart { node } => self.boot(node),
             Event::Submit { node, bytes } => self.step(node, Input::Entry { bytes, origin: Origin::Own }),
             Event::Faults => {
+                self.see_to_recovery();
                 self.throw_faults();
                 self.push(FAULTS_MS, Event::Faults);
             }
@@ -206,7 +237,7 @@ impl World {
 
     /// True market time.
     pub(crate) fn market(&self) -> Timestamp {
-        street::start().plus_ms(self.now * u64::from(self.plan.speed))
+        market_at(self.now, self.plan.speed, self.plan.lapse())
     }
 
     pub(crate) fn number_of(&self, home: &HomeId) -> Option<usize> {
@@ -224,6 +255,7 @@ impl World {
 
     /// Notes the first thing that must never happen.
     pub(crate) fn check(&mut self, holds: bool, what: impl FnOnce() -> String) {
+        self.report.checks += 1;
         if !holds && self.report.violation.is_none() {
             let what = what();
             self.report.violation = Some(format!("at {} ms: {what}", self.now));
