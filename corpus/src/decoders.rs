@@ -5,9 +5,10 @@ use std::fmt::Debug;
 use consensus::message::{Message, Statement};
 use ledger::codec::{Decode, Encode};
 use ledger::{
-    Admission, Assurance, Ballot, Body, Certificate, DelegateSet, Entry, Evidence, GenesisMember, Header,
-    Ledger, Outcome, OwnContract, Proof, Recovery, RootMeter, SeatOffer, SetChange, SignedCheckpoint,
-    SignedEntry, SignedProposal, SignedVote, StandingLimits, TermKeys, UnverifiedBlock,
+    Admission, Assurance, Ballot, Body, Certificate, DelegateSet, Entry, Evidence, FollowedBlock,
+    GenesisMember, Header, HomeView, Ledger, Outcome, OwnContract, Proof, Recovery, RootMeter, SeatOffer,
+    SetChange, SignedCheckpoint, SignedEntry, SignedProposal, SignedVote, StandingLimits, TermKeys,
+    UnverifiedBlock,
 };
 
 use crate::{keys, street};
@@ -59,6 +60,7 @@ pub fn blocks(bytes: &[u8]) {
     canonical::<SeatOffer>(bytes);
     canonical::<SetChange>(bytes);
     canonical::<SignedCheckpoint>(bytes);
+    canonical::<FollowedBlock>(bytes);
     if let Some(proof) = canonical::<Proof>(bytes) {
         let _ = proof.check(&street::genesis());
     }
@@ -122,6 +124,7 @@ pub fn snapshot(bytes: &[u8]) {
     let genesis = street::genesis();
     let chain = street::chain();
     for snapshot in [bytes.to_vec(), [&chain.to_bytes(), bytes].concat()] {
+        let _ = HomeView::from_bytes(&genesis, &street::home(1), &snapshot, None);
         let Ok(restored) = Ledger::restore(&genesis, &snapshot) else { continue };
         assert_eq!(restored.snapshot(), snapshot, "two encodings of one state");
         // Height, head and tree stand outside the state's root; whatever they say, the next block must not panic.

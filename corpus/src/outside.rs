@@ -140,7 +140,7 @@ pub fn frames(bytes: &[u8]) {
     }
     if let Ok(package) = Package::from_bytes(bytes) {
         assert_eq!(package.to_bytes(), bytes, "two encodings of one package");
-        let _ = package.check(&street::genesis(), None);
+        let _ = package.check(&street::genesis(), None, &street::home(1));
     }
 }
 

@@ -198,8 +198,16 @@ fn packages(blocks: &[Executed]) -> Vec<Vec<u8>> {
         };
         let snapshot = executed.ledger.snapshot();
         all.push(
-            Package { changes: vec![], header, certificate, snapshot, tiles: vec![], leaves: vec![] }
-                .to_bytes(),
+            Package {
+                changes: vec![],
+                header,
+                certificate,
+                snapshot,
+                is_view: false,
+                tiles: vec![],
+                leaves: vec![],
+            }
+            .to_bytes(),
         );
     }
     all.truncate(5);

@@ -117,6 +117,7 @@ pub fn genesis() -> Genesis {
             .map(|number| Delegate { key: keys::public(keys::term(number, 0)), home: home(number) })
             .collect(),
         stake: Stake::Membership,
+        replicas: ledger::Replicas::All,
     }
 }
 

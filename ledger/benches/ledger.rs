@@ -106,6 +106,7 @@ fn genesis(homes: u16) -> Genesis {
         members: (1..=homes).map(member).collect(),
         delegates: (1..=7).map(|number| Delegate { key: public(4, number), home: home(number) }).collect(),
         stake: ledger::Stake::Membership,
+        replicas: ledger::Replicas::All,
     }
 }
 

@@ -432,7 +432,7 @@ impl Delegation {
         ]
     }
 
-    fn encode_small(&self, out: &mut Vec<u8>) {
+    pub fn encode_small(&self, out: &mut Vec<u8>) {
         self.height.encode(out);
         self.epoch.encode(out);
         self.earlier.encode(out);
@@ -461,6 +461,23 @@ impl Delegation {
     }
 
     pub fn decode(r: &mut Reader<'_>) -> Result<Self, CodecError> {
+        let small = Self::decode_small(r)?;
+        Ok(Self {
+            ballots: Decode::decode(r)?,
+            candidacies: Decode::decode(r)?,
+            opted_out: Decode::decode(r)?,
+            barred: Decode::decode(r)?,
+            term_keys: Decode::decode(r)?,
+            seated: Decode::decode(r)?,
+            signing: Decode::decode(r)?,
+            read_days: Decode::decode(r)?,
+            energy: Decode::decode(r)?,
+            ..small
+        })
+    }
+
+    /// Everything but the tables, which are empty.
+    pub fn decode_small(r: &mut Reader<'_>) -> Result<Self, CodecError> {
         let (height, epoch, earlier) = (Decode::decode(r)?, Decode::decode(r)?, Decode::decode(r)?);
         let (recovered, faults, changed) = (Decode::decode(r)?, Decode::decode(r)?, Decode::decode(r)?);
         let (last, delegates) = (Arc::new(Decode::decode(r)?), Arc::new(Decode::decode(r)?));
@@ -479,15 +496,15 @@ impl Delegation {
             standbys: decode_list(r, "standbys", MEMBERS_MAX)?,
             days: Decode::decode(r)?,
             day: Decode::decode(r)?,
-            ballots: Decode::decode(r)?,
-            candidacies: Decode::decode(r)?,
-            opted_out: Decode::decode(r)?,
-            barred: Decode::decode(r)?,
-            term_keys: Decode::decode(r)?,
-            seated: Decode::decode(r)?,
-            signing: Decode::decode(r)?,
-            read_days: Decode::decode(r)?,
-            energy: Decode::decode(r)?,
+            ballots: Table::default(),
+            candidacies: Table::default(),
+            opted_out: Table::default(),
+            barred: Table::default(),
+            term_keys: Table::default(),
+            seated: Table::default(),
+            signing: Table::default(),
+            read_days: Table::default(),
+            energy: Table::default(),
         })
     }
 }

@@ -511,7 +511,7 @@ pub enum InvariantError {
 }
 
 /// Why a snapshot cannot be taken up.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SnapshotError {
     /// Not the bytes of a snapshot.
     #[error("the snapshot is damaged: {0}")]

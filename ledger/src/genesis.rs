@@ -216,6 +216,31 @@ impl Encode for Stake {
     }
 }
 
+/// Who holds the bodies of entries and results. Everybody holds all leaves, what is public and what is their own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Replicas {
+    /// Every member, with the members' consent.
+    #[default]
+    All,
+    /// The delegates, those who stand by first, and these homes, whose nodes are the operator's and the auditor's.
+    Delegates {
+        /// Members that always hold them.
+        holders: Vec<HomeId>,
+    },
+}
+
+impl Encode for Replicas {
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::All => out.push(0),
+            Self::Delegates { holders } => {
+                out.push(1);
+                encode_list(holders, out);
+            }
+        }
+    }
+}
+
 /// The share of an edge's rating that forward trading may use in one interval where the operator published no envelope, in
 /// thousandths, if genesis does not say.
 pub const ENVELOPE_PERMILLE: u32 = 500;
@@ -322,6 +347,8 @@ pub struct Genesis {
     pub delegates: Vec<Delegate>,
     /// What a vote for the later ones counts.
     pub stake: Stake,
+    /// Who holds all bodies.
+    pub replicas: Replicas,
 }
 
 impl Genesis {
@@ -343,6 +370,7 @@ impl Genesis {
             });
         }
         self.validate_members(&network)?;
+        self.validate_holders()?;
         self.delegate_set()?;
         Ok(network)
     }
@@ -417,7 +445,7 @@ impl Genesis {
     }
 
     /// The keys of everybody who is not a home.
-    fn role_keys(&self) -> impl Iterator<Item = PublicKey> {
+    pub(crate) fn role_keys(&self) -> impl Iterator<Item = PublicKey> {
         let Roles { operator, treasurer, auditor, trustee, metering_operator } = self.roles;
         let root_meter = self.root_meter.as_ref().map(|meter| meter.key);
         [operator, treasurer, auditor].into_iter().chain(trustee).chain(metering_operator).chain(root_meter)
@@ -488,6 +516,21 @@ impl Genesis {
         Ok(())
     }
 
+    fn validate_holders(&self) -> Result<(), GenesisError> {
+        let Replicas::Delegates { holders } = &self.replicas else { return Ok(()) };
+        let mut known = BTreeSet::new();
+        for home in holders {
+            let fault = |what| Err(GenesisError::Member { home: home.clone(), what });
+            if !self.members.iter().any(|member| member.admission.home == *home) {
+                return fault("is a holder of all bodies but no member");
+            }
+            if !known.insert(home) {
+                return fault("stands twice among the holders of all bodies");
+            }
+        }
+        Ok(())
+    }
+
     /// The first delegates as a set.
     ///
     /// # Errors
@@ -543,6 +586,7 @@ impl Encode for Genesis {
         encode_list(&self.members, out);
         encode_list(&self.delegates, out);
         self.stake.encode(out);
+        self.replicas.encode(out);
     }
 }
 

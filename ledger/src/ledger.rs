@@ -37,6 +37,8 @@ pub struct Ledger {
     tree: Frontier,
     state_root: Hash32,
     state: State,
+    /// Only what one home may know of the state is in it.
+    is_view: bool,
 }
 
 /// A block that was carried out, and everything that came of it.
@@ -130,7 +132,8 @@ impl Ledger {
         }
         let state_root = step.state.root();
         let head = BlockId(chain.id);
-        Ok(Self { chain, height: 0, head, tree: Frontier::new(), state_root, state: step.state })
+        let (tree, state) = (Frontier::new(), step.state);
+        Ok(Self { chain, height: 0, head, tree, state_root, state, is_view: false })
     }
 
     /// Takes up a snapshot of the same chain. It proves itself only in so far as its state has the root it says; that height,
@@ -139,11 +142,10 @@ impl Ledger {
     /// # Errors
     /// [`SnapshotError`]: damaged, of another chain, or with another root than it says.
     pub fn restore(genesis: &Genesis, snapshot: &[u8]) -> Result<Self, SnapshotError> {
-        let network = genesis.validate()?;
         let expected = genesis.chain();
         let mut reader = Reader::new(snapshot);
         let chain = Chain::decode(&mut reader)?;
-        let rules = rules_of(genesis, network, chain);
+        let rules = Self::rules(genesis, chain)?;
         if chain.id != expected.id {
             return Err(SnapshotError::OtherChain { found: chain.id, expected: expected.id });
         }
@@ -156,7 +158,40 @@ impl Ledger {
         if state.root() != state_root {
             return Err(SnapshotError::Root { block: head });
         }
-        Ok(Self { chain, height, head, tree, state_root, state })
+        Ok(Self { chain, height, head, tree, state_root, state, is_view: false })
+    }
+
+    /// What never changes on the chain of a genesis.
+    pub(crate) fn rules(genesis: &Genesis, chain: Chain) -> Result<Arc<Rules>, GenesisError> {
+        Ok(rules_of(genesis, genesis.validate()?, chain))
+    }
+
+    /// The same place of the chain, with a part of the state.
+    pub(crate) fn with_state(&self, state: State) -> Self {
+        Self { state, is_view: true, ..self.clone() }
+    }
+
+    /// A place of the chain with a part of the state after it.
+    pub(crate) const fn of_view(
+        chain: Chain,
+        (height, head): (u64, BlockId),
+        tree: Frontier,
+        state_root: Hash32,
+        state: State,
+    ) -> Self {
+        Self { chain, height, head, tree, state_root, state, is_view: true }
+    }
+
+    /// True if it is a [`HomeView`](crate::HomeView)'s: it knows one home's rows and what is public, and carries out no blocks.
+    #[must_use]
+    pub const fn is_view(&self) -> bool {
+        self.is_view
+    }
+
+    /// The right edge of the transparency tree.
+    #[must_use]
+    pub const fn tree(&self) -> &Frontier {
+        &self.tree
     }
 
     /// The whole ledger as bytes.
@@ -283,7 +318,8 @@ impl Ledger {
     /// is paid out, and people must look.
     #[must_use]
     pub fn bank_shortfall(&self) -> Option<Money> {
-        let bank = self.state.bank?.as_money();
+        // Who knows only its own account knows no sum.
+        let bank = self.state.bank.filter(|_| !self.is_view)?.as_money();
         money_on_accounts(self).sub(bank).ok().filter(|short| *short > Money::ZERO)
     }
 
@@ -584,6 +620,7 @@ impl Ledger {
         (number, time): (u32, Timestamp),
         seats: Vec<SeatOffer>,
     ) -> Result<Executed, BlockError> {
+        self.has_rules()?;
         self.is_certified(last_commit)?;
         let recovery = Recovery { seats, attestations: Vec::new() };
         let finished =
@@ -666,8 +703,15 @@ impl Ledger {
         self.follows(header.time)
     }
 
-    /// That this program has the rules of the next block.
+    /// That this program has the rules of the next block, and the whole state before it.
     fn has_rules(&self) -> Result<(), BlockError> {
+        if self.is_view {
+            let height = self.height.saturating_add(1);
+            return Err(BlockError::DoesNotFollow {
+                height,
+                what: "only one home's part of the state is known here",
+            });
+        }
         self.unknown_rules().map_or(Ok(()), |needed| {
             let (height, known) = (self.height.saturating_add(1), self.known_rules());
             Err(BlockError::UnknownRules { height, needed, known })
@@ -755,6 +799,7 @@ impl Finished {
             tree,
             state_root: header.state_root,
             state: step.state,
+            is_view: false,
         };
         Executed {
             block: Block { header, last_commit, recovery: None, entries },

@@ -37,8 +37,10 @@ mod entry;
 mod error;
 mod evidence;
 mod fees;
+mod followed;
 mod gaps;
 mod genesis;
+mod home_view;
 mod ledger;
 mod light;
 mod meter;
@@ -49,6 +51,7 @@ mod recovery;
 #[cfg(feature = "remembered-signatures")]
 mod remembered;
 mod rent;
+mod replicas;
 mod room;
 mod seats;
 mod settle;
@@ -79,7 +82,9 @@ pub use election::{
 pub use entry::*;
 pub use error::{BlockError, EntryError, InvariantError, SnapshotError};
 pub use evidence::{Evidence, EvidenceError, SignedProposal, SignedVote, Statement};
+pub use followed::*;
 pub use genesis::*;
+pub use home_view::{HomeView, VIEW_BYTES_MAX, ViewError};
 pub use ledger::{Executed, HEARTBEAT_MS, Ledger, Proposed, money_on_accounts};
 pub use light::*;
 pub use meter::*;

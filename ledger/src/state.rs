@@ -12,8 +12,8 @@ use crate::codec::{CodecError, Decode, Encode, Reader, decode_list, encode_list,
 use crate::crypto::{Hash32, PublicKey, Salt};
 use crate::delegation::Delegation;
 use crate::entry::{
-    Admission, Chain, ConnectionSize, EntryId, EnvelopePoint, FeePoint, OwnContract, Participation,
-    StandingLimits, TariffPoint,
+    Admission, Chain, ConnectionSize, EntryId, EnvelopePoint, FeePoint, MemberKeys, OwnContract,
+    Participation, StandingLimits, TariffPoint,
 };
 use crate::gaps::Gaps;
 use crate::genesis::Genesis;
@@ -203,6 +203,10 @@ impl Member {
         }
     }
 
+    pub(crate) const fn listing(&self) -> Listing {
+        Listing { keys: self.admission.keys, since: self.since, leaves: self.leaves }
+    }
+
     /// Its price limits in an interval.
     #[must_use]
     pub fn limits_at(&self, interval: Interval) -> StandingLimits {
@@ -227,6 +231,66 @@ impl Member {
         let index = interval.index();
         self.since <= index && self.leaves.is_none_or(|leaves| index < leaves)
     }
+}
+
+/// What every member may know of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Listing {
+    pub keys: MemberKeys,
+    pub since: u64,
+    pub leaves: Option<u64>,
+}
+
+record!(Listing { keys, since, leaves });
+
+/// Position of a section's digest among those that the state's root is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum Section {
+    Small = 0,
+    Tariff = 5,
+    LastTariff = 6,
+    Fees = 15,
+    LastFees = 16,
+    Envelopes = 17,
+    Delegation = 20,
+    Candidacies = 22,
+    OptedOut = 23,
+    Barred = 24,
+    TermKeys = 25,
+    Seated = 26,
+    Signing = 27,
+    Versions = 30,
+    Roster = 33,
+}
+
+impl Section {
+    /// Those that every member may know.
+    pub const PUBLIC: [Self; 15] = [
+        Self::Small,
+        Self::Tariff,
+        Self::LastTariff,
+        Self::Fees,
+        Self::LastFees,
+        Self::Envelopes,
+        Self::Delegation,
+        Self::Candidacies,
+        Self::OptedOut,
+        Self::Barred,
+        Self::TermKeys,
+        Self::Seated,
+        Self::Signing,
+        Self::Versions,
+        Self::Roster,
+    ];
+    /// How many there are in all.
+    pub const COUNT: usize = 34;
+}
+
+/// The root over the digests of all sections.
+pub(crate) fn root_of_digests(digests: &[Hash32]) -> Hash32 {
+    let parts: Vec<&[u8]> = digests.iter().map(|digest| digest.0.as_slice()).collect();
+    Hash32::of(&[b"commonwatt/state/v5", &parts.concat()])
 }
 
 /// Metered energy of one interval that waits for its deadline.
@@ -425,10 +489,16 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Root over the digests of all sections, in this fixed order.
+    /// Root over the digests of all sections.
     pub fn root(&mut self) -> Hash32 {
+        root_of_digests(&self.digests())
+    }
+
+    /// The digests of all sections, in the fixed order of [`Section`].
+    pub fn digests(&mut self) -> Vec<Hash32> {
         let mut small = Vec::new();
         self.encode_small(&mut small);
+        let of_whole = [Hash32::of(&[&self.root_meter.to_bytes()]), self.roster_digest()];
         let digests = [
             Hash32::of(&[&small]),
             self.members.digest(),
@@ -452,24 +522,31 @@ impl State {
             self.assurance.digest(),
         ];
         let versions = self.versions.digests();
-        let digests = digests.into_iter().chain(self.delegation.digests()).chain(versions);
-        let digests: Vec<Hash32> = digests.collect();
-        let parts: Vec<&[u8]> = digests.iter().map(|digest| digest.0.as_slice()).collect();
-        Hash32::of(&[b"commonwatt/state/v4", &parts.concat()])
+        digests.into_iter().chain(self.delegation.digests()).chain(versions).chain(of_whole).collect()
     }
 
-    fn encode_small(&self, out: &mut Vec<u8>) {
+    /// What every member may know of every other: who belongs from when to when, with which keys.
+    fn roster_digest(&self) -> Hash32 {
+        let mut roster = Vec::new();
+        for (home, member) in self.members.sorted() {
+            home.encode(&mut roster);
+            member.listing().encode(&mut roster);
+        }
+        Hash32::of(&[&roster])
+    }
+
+    pub fn encode_small(&self, out: &mut Vec<u8>) {
         self.time.encode(out);
         self.grace_until.encode(out);
         self.next_to_settle.encode(out);
         self.next_gate.encode(out);
         self.next_provisional.encode(out);
         self.bank.encode(out);
-        self.root_meter.encode(out);
     }
 
     pub fn encode(&self, out: &mut Vec<u8>) {
         self.encode_small(out);
+        self.root_meter.encode(out);
         self.members.encode(out);
         self.accounts.encode(out);
         self.reserves.encode(out);

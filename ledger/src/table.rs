@@ -97,6 +97,15 @@ impl<K: Ord + Clone + Encode, V: Clone + Encode> Table<K, V> {
         self.groups.iter().flat_map(|group| group.iter().map(|bucket| &**bucket))
     }
 
+    /// The rows whose key is `wanted`.
+    pub fn filtered(&self, wanted: impl Fn(&K) -> bool) -> Self {
+        let mut rows = Self::default();
+        for (key, value) in self.iter().filter(|(key, _)| wanted(key)) {
+            rows.insert(key.clone(), value.clone());
+        }
+        rows
+    }
+
     /// How many rows.
     pub fn len(&self) -> usize {
         self.buckets().map(|bucket| bucket.rows.len()).sum()

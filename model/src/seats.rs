@@ -478,5 +478,6 @@ fn genesis() -> Genesis {
             })
             .collect(),
         stake: Stake::Membership,
+        replicas: ledger::Replicas::All,
     }
 }

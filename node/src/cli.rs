@@ -374,6 +374,12 @@ pub struct FoundArgs {
     /// Homes that decide blocks; without it the first 4 by id, from 9 homes on 7, from 41 on 13.
     #[arg(long, value_name = "HOME,HOME,…", value_parser = HomeId::new, value_delimiter = ',', requires = "found")]
     pub delegates: Vec<HomeId>,
+    /// Who holds the bodies of all entries and results; with `delegates` the others hold their own part and what is public.
+    #[arg(long, value_enum, default_value_t = ReplicasArg::All)]
+    pub replicas: ReplicasArg,
+    /// With `--replicas delegates`: homes that hold them besides, such as those of operator and auditor.
+    #[arg(long, value_name = "HOME,HOME,…", value_parser = HomeId::new, value_delimiter = ',', requires = "found")]
+    pub holders: Vec<HomeId>,
     /// What each home has paid in, n.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
     pub deposit: i64,
@@ -395,6 +401,16 @@ pub struct FoundArgs {
     /// Where the genesis is written; the roles' keys go into the folder `roles` beside it.
     #[arg(long, value_name = "FILE", requires = "found")]
     pub out: Option<PathBuf>,
+}
+
+/// Who holds the bodies of all entries and results.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum ReplicasArg {
+    /// Every member.
+    #[default]
+    All,
+    /// Delegates, first standbys and the homes named besides.
+    Delegates,
 }
 
 /// Which node to ask.

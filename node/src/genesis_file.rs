@@ -10,7 +10,7 @@ use energy::{Balance, Mtu, Price, Timestamp, WattHours};
 use ledger::{
     Admission, Caps, ConnectionSize, Delegate, DemoClock, Forward, Genesis, GenesisError, GenesisMember,
     Hash32, MEMBERS_MAX, MarketTerms, MemberKeys, MeterRegistration, MoneyMode, NODES_MAX, Participation,
-    PublicKey, ReadingSource, Roles, RootMeter, Stake, TEXT_MAX, TariffPoint,
+    PublicKey, ReadingSource, Replicas, Roles, RootMeter, Stake, TEXT_MAX, TariffPoint,
 };
 use market::{Division, Losses, NetworkError, NodeSpec, Sharing, SupplierLeg, Unused};
 
@@ -141,6 +141,7 @@ fn read_genesis(places: &Places<'_>) -> Option<Genesis> {
     let forward = choice(top, "forward", &FORWARD);
     let market = top.section("market").map_or(Some(MarketTerms::default()), |section| read_market(&section));
     let stake = choice(top, "stake", &STAKE);
+    let replicas = read_replicas(top);
     let legs = [("ledger", SupplierLeg::Ledger), ("outside", SupplierLeg::Outside)];
     let supplier_leg = choice(top, "supplier_leg", &legs);
     let supplier_credit = top.or("supplier_credit_n", Balance::ZERO);
@@ -171,6 +172,7 @@ fn read_genesis(places: &Places<'_>) -> Option<Genesis> {
         members: members.into_iter().collect::<Option<_>>()?,
         delegates: delegates.into_iter().collect::<Option<_>>()?,
         stake: stake?,
+        replicas: replicas?,
     })
 }
 
@@ -200,6 +202,25 @@ const FORWARD: [(&str, Forward); 3] =
     [("off", Forward::Off), ("posted", Forward::Posted), ("auction", Forward::Auction)];
 const READING_SOURCE: [(&str, ReadingSource); 2] =
     [("node", ReadingSource::Node), ("metering_operator", ReadingSource::MeteringOperator)];
+
+/// `holders` is unknown where everybody holds everything, and reported as such.
+fn read_replicas(top: &Section<'_>) -> Option<Replicas> {
+    Some(match choice(top, "replicas", &[("all", false), ("delegates", true)])? {
+        false => Replicas::All,
+        true => Replicas::Delegates { holders: top.list("holders").unwrap_or_default() },
+    })
+}
+
+fn render_replicas(out: &mut Lines, replicas: &Replicas) {
+    match replicas {
+        Replicas::All => out.text("replicas", "all"),
+        Replicas::Delegates { holders } => {
+            out.text("replicas", "delegates");
+            let holders: Vec<String> = holders.iter().map(|home| quoted(home.as_str())).collect();
+            out.value("holders", format_args!("[{}]", holders.join(", ")));
+        }
+    }
+}
 
 /// A rule of sharing, without its terms.
 #[derive(Clone, Copy, PartialEq)]
@@ -452,6 +473,7 @@ fn render_terms(out: &mut Lines, genesis: &Genesis) {
     out.value("due_after_ms", genesis.due_after_ms);
     out.text("forward", word_of(genesis.forward, &FORWARD));
     out.text("stake", word_of(genesis.stake, &STAKE));
+    render_replicas(out, &genesis.replicas);
     let on_ledger = matches!(genesis.supplier_leg, SupplierLeg::Ledger);
     out.text("supplier_leg", if on_ledger { "ledger" } else { "outside" });
     out.value("supplier_credit_n", genesis.supplier_credit.get());
@@ -624,6 +646,7 @@ mod tests {
                 .map(|number| Delegate { key: key(number + 3), home: member(number).admission.home })
                 .into(),
             stake: Stake::Certified,
+            replicas: Replicas::All,
         }
     }
 

@@ -277,6 +277,7 @@ mod tests {
             peers,
             members: admitted.iter().map(|seed| key(*seed)).collect(),
             mdns: false,
+            entries: true,
             lane_of,
             relaying: Relaying::default(),
         })

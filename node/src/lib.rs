@@ -14,6 +14,7 @@ pub mod demo;
 pub mod desk;
 pub mod engine;
 pub mod folder;
+pub mod follow;
 pub mod genesis_file;
 pub mod household;
 pub mod http;

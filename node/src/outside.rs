@@ -5,7 +5,7 @@ use energy::NodeId;
 use ledger::Admission;
 
 use crate::commands::join_card::JoinCard;
-use crate::{joining, network};
+use crate::{follow, joining, network};
 
 /// The messages of a direct frame, put together again; `None` if `frame` is none.
 #[must_use]
@@ -19,10 +19,10 @@ pub fn addresses_learnt(answer: &[u8]) -> usize {
     network::addresses_learnt(answer)
 }
 
-/// A question for a recent state, or an answer to one, written again; `None` if it is neither.
+/// A question for a recent state or for what comes next, or an answer to one, written again; `None` if it is neither.
 #[must_use]
 pub fn rewritten(bytes: &[u8]) -> Option<Vec<u8>> {
-    joining::rewritten(bytes)
+    follow::rewritten(bytes).or_else(|| joining::rewritten(bytes))
 }
 
 /// What a join card says of a home.

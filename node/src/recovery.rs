@@ -201,7 +201,7 @@ pub fn attest(
             header.time
         )));
     }
-    ledger.rehearse_recovery(&block).map_err(Refusal::of)?;
+    ledger.follows_recovery(&block).map_err(Refusal::of)?;
     promises.make(header.chain.recovery, block.id())?;
     let attestation = Attestation::sign(header, held, ledger.head(), key);
     if let Some(recovery) = &mut block.recovery {
@@ -216,6 +216,12 @@ pub fn attest(
 /// [`Refusal::Refused`]: what is missing.
 pub fn is_ready(ledger: &Ledger, bytes: &[u8]) -> Result<Block, Refusal> {
     let block = read(ledger, bytes)?;
+    if ledger.is_view() {
+        return Err(Refusal::Refused(
+            "this node does not hold all bodies and cannot check the whole recovery: hand it in at a delegate's or holder's node"
+                .to_owned(),
+        ));
+    }
     ledger.execute(&block).map_err(Refusal::of)?;
     Ok(block)
 }

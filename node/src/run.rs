@@ -1,6 +1,7 @@
 //! Putting a node together: network, store, engine, meter, API; and taking it apart again in order.
 
-use std::borrow::Cow;
+mod stored;
+
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -10,7 +11,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use consensus::{Replica, ReplicaConfig, Timeouts};
 use ed25519_dalek::SigningKey;
 use energy::HomeId;
 use ledger::{Body, Chain, Genesis, Ledger, PublicKey};
@@ -21,28 +21,24 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::assurance::{Assessor, Gatherer};
-use crate::away::{Away, Head as AwayHead};
 use crate::clock::{Clock, SystemClock};
 use crate::config::meters::{FurtherMeter, LocationSettings, MeterSettings};
 use crate::config::{ApiSettings, Config, ConsensusSettings, StorageSettings};
 use crate::desk::{self, DeskHandle, DeskParts};
-use crate::engine::{self, Command, EngineHandle, EngineParts, Progress};
+use crate::engine::{Command, EngineHandle, Progress};
+use crate::follow::Giving;
 use crate::household::{self, HouseholdHandle, HouseholdParts, HouseholdSetup, View};
 use crate::http::{self, About, Head, HttpState, Language, Live, TokenHash};
 use crate::identity::Identity;
 use crate::intake::{Intake, lane_of};
-use crate::joining::{Beginning, Giver};
+use crate::joining::Giver;
 use crate::metering::{self, Fate, MeterOwner, Metering, MeteringParts, OnLedger, Shown};
 use crate::meters::{self, FurtherMeterSetup, MeterPanel};
 use crate::network::{self, NetworkConfig, NetworkEvent, NetworkHandle, Relaying};
-use crate::recovery::Promises;
-use crate::store::Durability;
 use crate::store::household::HouseholdDb;
-use crate::store::ledger_db::LedgerDb;
-use crate::store::log_file::{DataLock, Found, LogFile};
-use crate::store::prune::Retention;
-use crate::terms::Terms;
+use crate::store::log_file::DataLock;
 use crate::zone::Zone;
+use stored::{Stored, start_engine};
 
 /// Fates of entries that wait for a meter's task at the most.
 const FATES_MAX: usize = 1024;
@@ -207,23 +203,11 @@ pub async fn start(mut setup: NodeSetup) -> anyhow::Result<RunningNode> {
     let fates = fates_of(&setup, home_fates, root_fates);
     let ledger = stored.ledger.clone();
     let db = setup.data_dir.join("ledger.db");
-    let terms = Terms::open(&setup.data_dir, &setup.home, setup.identity.member())?;
-    let (engine, progress, thread) = engine::spawn(EngineParts {
-        replica: replica(&setup, &stored, &terms)?,
-        terms,
-        promises: Promises::open(&setup.data_dir)?,
-        db: stored.db,
-        log: stored.log,
-        network: network.clone(),
-        clock: setup.clock.clone(),
-        live: live.clone(),
-        home: setup.home.clone(),
-        fates,
-        started: setup.started,
-        away: stored.away,
-    })?;
-    let (intake, giver) = (Intake::start(chain, &engine, &network)?, Giver::new(&db, &setup.genesis));
-    tokio::spawn(forward_events((connected, events), intake, giver));
+    let (engine, progress, thread) = start_engine(&setup, stored, (network.clone(), live.clone(), fates))?;
+    let intake = Intake::start(chain, &engine, &network)?;
+    let giving = Giving::new(&db, &setup.genesis, live.clone());
+    let giver = Giver::new(&db, &setup.genesis, giving.clone());
+    tokio::spawn(forward_events((connected, events), intake, (giver, giving)));
     let addresses = addresses_of(&network, &setup.identity)?;
     let wiring = MeterWiring { setup: &setup, chain, ledger: &ledger, engine: &engine, live: &live };
     wiring.start(home_inbox, root_inbox)?;
@@ -284,91 +268,6 @@ fn note_membership(setup: &NodeSetup, ledger: &Ledger) {
     }
 }
 
-/// What the disk holds.
-struct Stored {
-    db: LedgerDb,
-    ledger: Ledger,
-    log: LogFile,
-    found: Found,
-    away: Away,
-}
-
-impl Stored {
-    fn open(setup: &NodeSetup) -> anyhow::Result<Self> {
-        let path = setup.data_dir.join("ledger.db");
-        let mut db = LedgerDb::open(&path, Durability::Full, &setup.genesis, &setup.home)?;
-        db.set_retention(Retention::days(setup.storage.bodies_days));
-        let ledger = db.load(&setup.genesis)?;
-        db.set_durability(engine::durability_of(&ledger, &setup.home))?;
-        let (log, found) = LogFile::open(&setup.data_dir)?;
-        let head = AwayHead::new(&setup.genesis, ledger.height(), ledger.head_time(), setup.clock.market());
-        let own = PublicKey::of(setup.identity.member());
-        let away = Away::open(&setup.data_dir, &setup.genesis, own, head);
-        Ok(Self { db, ledger, log, found, away })
-    }
-
-    /// An empty store of a chain that is more than an epoch old begins with a recent state, if a member gives one. Says who is
-    /// connected by then.
-    async fn begin(
-        &mut self,
-        setup: &NodeSetup,
-        network: &NetworkHandle,
-        events: &mut mpsc::Receiver<NetworkEvent>,
-    ) -> anyhow::Result<BTreeSet<PublicKey>> {
-        let age_ms = setup.clock.market().ms_since(setup.genesis.start);
-        if self.db.last_height() > 0 || setup.storage.from_genesis || age_ms <= setup.genesis.epoch_ms() {
-            return Ok(BTreeSet::new());
-        }
-        tracing::info!("the store is empty: asking the other members for a recent state");
-        let beginning =
-            Beginning { network, events, genesis: &setup.genesis, checkpoint: self.away.checkpoint() };
-        let (package, connected) = beginning.fetch().await;
-        let Some((package, ledger)) = package else {
-            tracing::warn!("no member gave a recent state in time; the node begins with the first block");
-            return Ok(connected);
-        };
-        self.db.begin_with(&package, &ledger)?;
-        self.db.set_durability(engine::durability_of(&ledger, &setup.home))?;
-        tracing::info!(
-            height = ledger.height(),
-            "the node begins with the state after this block; bodies of blocks before it were never here"
-        );
-        network.set_members(member_keys(&ledger));
-        self.ledger = ledger;
-        Ok(connected)
-    }
-}
-
-fn replica(setup: &NodeSetup, stored: &Stored, terms: &Terms) -> anyhow::Result<Replica> {
-    let consensus = &setup.consensus;
-    let founding = setup.identity.consensus().cloned();
-    let config = ReplicaConfig {
-        home: setup.home.clone(),
-        term_keys: founding.into_iter().chain(terms.consensus_keys()).collect(),
-        // A recovery is nobody's decision that a certificate could prove.
-        last_certificate: stored.db.last_certificate()?.filter(|held| !held.signatures.is_empty()),
-        timeouts: Timeouts {
-            propose_ms: consensus.propose_timeout_ms,
-            prevote_ms: consensus.vote_timeout_ms,
-            precommit_ms: consensus.vote_timeout_ms,
-            delta_ms: consensus.timeout_delta_ms,
-            rebroadcast_ms: consensus.rebroadcast_ms,
-        },
-        min_block_interval_ms: consensus.min_block_interval_ms,
-        speed: setup.clock.speed(),
-    };
-    Ok(Replica::new(config, stored.ledger.clone(), &log_bytes(&stored.found))?)
-}
-
-fn log_bytes(found: &Found) -> Cow<'_, [u8]> {
-    match found {
-        Found::Nothing => Cow::Borrowed(&[]),
-        Found::Records(bytes) => Cow::Borrowed(bytes),
-        // There was a log, and what it said is not known: the replica must not take that for a new key.
-        Found::Damaged(_) => Cow::Owned(consensus::damaged_log()),
-    }
-}
-
 fn live_of(setup: &NodeSetup, ledger: &Ledger) -> Arc<Live> {
     let clock = setup.clock.clone();
     let live = Live::new(About {
@@ -403,6 +302,7 @@ async fn start_network(
         peers: setup.peers.clone(),
         members: member_keys(ledger),
         mdns: setup.mdns,
+        entries: !ledger.has_followers(),
         lane_of,
         relaying: setup.relaying.clone(),
     };
@@ -567,14 +467,17 @@ fn home_power_max_w(profile: &Profile) -> u64 {
 async fn forward_events(
     (connected, mut events): (BTreeSet<PublicKey>, mpsc::Receiver<NetworkEvent>),
     intake: Intake,
-    giver: Giver,
+    (giver, giving): (Giver, Giving),
 ) {
     for peer in connected {
         intake.take(NetworkEvent::PeerUp(peer)).await;
     }
     while let Some(event) = events.recv().await {
         match event {
-            NetworkEvent::Request { bytes, reply, .. } => giver.answer(&bytes, reply),
+            NetworkEvent::Request { from, bytes, reply } if Giving::is_asked(&bytes) => {
+                giving.answer(from, &bytes, reply);
+            }
+            NetworkEvent::Request { from, bytes, reply } => giver.answer(from, &bytes, reply),
             event => intake.take(event).await,
         }
     }
@@ -715,7 +618,7 @@ pub async fn run(
             () = &mut shutdown => None,
             ended = why_it_ended(node.progress.clone()) => Some(ended),
         };
-        if matches!(ended, Some(Ended::Recovered(_))) {
+        if matches!(ended, Some(Ended::Recovered(_) | Ended::Role(_))) {
             // What the engine said last is still on its way to the peers.
             tokio::time::sleep(LAST_WORDS).await;
         }
@@ -724,12 +627,24 @@ pub async fn run(
             None => return Ok(()),
             Some(Ended::Broken(reason)) => anyhow::bail!("the node stopped taking part: {reason}"),
             Some(Ended::Recovered(number)) => {
-                let identity = Identity::load(&config.data_dir)?;
-                node = start(setup_of(config, identity, genesis.clone(), clock.clone())?).await?;
+                node = start_again(config, &genesis, &clock).await?;
                 tracing::info!(home = %config.home, number, "the node runs on the recovered chain");
+            }
+            Some(Ended::Role(holds)) => {
+                node = start_again(config, &genesis, &clock).await?;
+                tracing::info!(home = %config.home, holds, "the node runs in its other role");
             }
         }
     }
+}
+
+async fn start_again(
+    config: &Config,
+    genesis: &Genesis,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<RunningNode> {
+    let identity = Identity::load(&config.data_dir)?;
+    start(setup_of(config, identity, genesis.clone(), clock.clone())?).await
 }
 
 fn setup_of(
@@ -772,16 +687,22 @@ fn setup_of(
 enum Ended {
     /// The chain was recovered: the node starts anew on it.
     Recovered(u32),
+    /// The home came to hold all bodies, or ceased to: the node starts anew in its other role.
+    Role(bool),
     /// It stopped by itself, for this reason.
     Broken(String),
 }
 
 /// Waits until the engine ends by itself, and says why.
 async fn why_it_ended(mut progress: watch::Receiver<Progress>) -> Ended {
-    match progress.wait_for(|progress| progress.halted.is_some() || progress.recovered.is_some()).await {
-        Ok(progress) => match progress.recovered {
-            Some(number) => Ended::Recovered(number),
-            None => Ended::Broken(progress.halted.clone().unwrap_or_default()),
+    let has_ended = |progress: &Progress| {
+        progress.halted.is_some() || progress.recovered.is_some() || progress.role.is_some()
+    };
+    match progress.wait_for(has_ended).await {
+        Ok(progress) => match (progress.recovered, progress.role) {
+            (Some(number), _) => Ended::Recovered(number),
+            (None, Some(holds)) => Ended::Role(holds),
+            (None, None) => Ended::Broken(progress.halted.clone().unwrap_or_default()),
         },
         // Its thread is gone and took the sender with it: a panic, which must not look like a stop in good order.
         Err(_) => Ended::Broken("its engine broke off; the log says where".to_owned()),
@@ -791,14 +712,6 @@ async fn why_it_ended(mut progress: watch::Receiver<Progress>) -> Ended {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_log_that_cannot_be_read_is_handed_over_as_damaged_and_never_as_empty() {
-        let damaged = log_bytes(&Found::Damaged(PathBuf::from("consensus-a.damaged"))).into_owned();
-        assert_eq!(consensus::read_records(&damaged).damaged_at, Some(0));
-        assert!(log_bytes(&Found::Nothing).is_empty());
-        assert_eq!(*log_bytes(&Found::Records(vec![1, 2])), [1, 2]);
-    }
 
     /// Runs a founding home's node that shares its meter at `share`, and stops it as soon as it runs.
     async fn run_sharing(share: SocketAddr, data_dir: &std::path::Path) -> anyhow::Result<()> {

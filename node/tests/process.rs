@@ -3,6 +3,8 @@
 //! the machine to itself.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot do its work must fail")]
 
+#[path = "process/following.rs"]
+mod following;
 #[path = "process/street.rs"]
 mod street;
 

@@ -277,5 +277,6 @@ fn genesis(
         members: members.collect::<Result<_, energy::IdError>>()?,
         delegates: delegates.collect(),
         stake: ledger::Stake::Membership,
+        replicas: ledger::Replicas::All,
     })
 }

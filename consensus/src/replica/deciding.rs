@@ -478,13 +478,12 @@ impl Replica {
         if !self.started || proposer_home(self.ledger.delegates(), certificate) != Some(&self.config.home) {
             return;
         }
-        let bytes = Message::Final(executed.block.to_bytes(), certificate.clone()).to_bytes();
-        let bytes = if bytes.len() <= GOSSIP_BYTES_MAX {
-            bytes
-        } else {
-            Message::Status { height: certificate.height }.to_bytes()
-        };
-        self.final_to_send = Some(bytes);
+        let whole = || Message::Final(executed.block.to_bytes(), certificate.clone()).to_bytes();
+        // Where not every member holds all bodies, those who do fetch them.
+        let whole =
+            (!self.ledger.has_followers()).then(whole).filter(|bytes| bytes.len() <= GOSSIP_BYTES_MAX);
+        let announced = || Message::Status { height: certificate.height }.to_bytes();
+        self.final_to_send = Some(whole.unwrap_or_else(announced));
     }
 
     /// Only what is stored here is told to others.

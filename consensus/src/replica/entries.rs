@@ -124,14 +124,15 @@ impl Replica {
         }
     }
 
-    /// Readings go to the delegates alone, who hold sealed bodies; the rest is gossiped to all members.
+    /// Readings go to the delegates alone, who hold sealed bodies; the rest is gossiped to all members, where all of them hold
+    /// sealed bodies.
     fn send_first(&mut self, entry: &VerifiedEntry) {
-        let is_reading = entry.entry().body.stream() == Stream::Readings;
-        let frame = if is_reading { &self.outgoing.direct } else { &self.outgoing.gossip };
+        let is_direct = self.ledger.has_followers() || entry.entry().body.stream() == Stream::Readings;
+        let frame = if is_direct { &self.outgoing.direct } else { &self.outgoing.gossip };
         if !frame.has_room_for(entry.bytes()) {
             self.send_frames();
         }
-        let frame = if is_reading { &mut self.outgoing.direct } else { &mut self.outgoing.gossip };
+        let frame = if is_direct { &mut self.outgoing.direct } else { &mut self.outgoing.gossip };
         frame.push(entry.bytes());
         let since = self.outgoing.left_ms.map(|left| self.now.wall_ms.saturating_sub(left));
         match since {

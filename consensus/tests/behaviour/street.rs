@@ -167,6 +167,7 @@ pub fn genesis(homes: usize, delegates: usize) -> Genesis {
             .map(|number| Delegate { key: public(Purpose::Term, number), home: home(number) })
             .collect(),
         stake: ledger::Stake::Membership,
+        replicas: ledger::Replicas::All,
     }
 }
 

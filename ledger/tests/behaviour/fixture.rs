@@ -163,6 +163,7 @@ pub fn genesis(homes: u8) -> Genesis {
             .map(|number| Delegate { key: key((Use::Term, number)).public(), home: home(number) })
             .collect(),
         stake: ledger::Stake::Membership,
+        replicas: ledger::Replicas::All,
     }
 }
 

@@ -750,6 +750,7 @@ fn a_genesis_has_the_bytes_of_its_golden_file() {
         ("members: admission, participation, deposit", list(&genesis.members)),
         ("delegates: key, home", list(&genesis.delegates)),
         ("stake: 0 membership, 1 certified", vec![0]),
+        ("replicas: 0 all, 1 delegates and the homes that hold bodies besides", vec![0]),
     ];
     let ledger = ledger::Ledger::genesis(&genesis).unwrap();
     let facts =

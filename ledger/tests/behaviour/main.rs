@@ -9,6 +9,7 @@ mod dst;
 mod envelopes;
 mod fees;
 mod fixture;
+mod following;
 mod forward;
 mod golden;
 mod histories;

@@ -214,6 +214,7 @@ pub(super) fn genesis(
         members,
         delegates: seats.collect::<anyhow::Result<Vec<_>>>()?,
         stake: ledger::Stake::Membership,
+        replicas: ledger::Replicas::All,
     };
     genesis.validate()?;
     Ok(genesis)

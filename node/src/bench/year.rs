@@ -498,6 +498,7 @@ fn genesis(homes: &[Home], seats: &[SigningKey]) -> anyhow::Result<Genesis> {
         members: homes.iter().enumerate().map(member).collect::<anyhow::Result<_>>()?,
         delegates: seats.iter().zip(homes).map(seat).collect(),
         stake: ledger::Stake::Membership,
+        replicas: ledger::Replicas::All,
     };
     genesis.validate()?;
     Ok(genesis)

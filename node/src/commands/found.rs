@@ -3,14 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use energy::{Balance, HomeId, MeterSerial, Mtu, NodeId, Price, Timestamp, WattHours};
-use ledger::{Caps, Delegate, Forward, Genesis, GenesisMember, PublicKey, Roles, RootMeter, TariffPoint};
+use ledger::{
+    Caps, Delegate, Forward, Genesis, GenesisMember, PublicKey, Replicas, Roles, RootMeter, TariffPoint,
+};
 use market::{NodeSpec, SupplierLeg};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::join_card::JoinCard;
 use super::{CommandError, files, out};
-use crate::cli::{Exit, FoundArgs, InitArgs, Output};
+use crate::cli::{Exit, FoundArgs, InitArgs, Output, ReplicasArg};
 use crate::clock::{Clock, SystemClock};
 use crate::{genesis_file, identity};
 
@@ -166,8 +168,20 @@ fn build(
         root_meter: root_meter(terms.root_meter.as_ref(), keys)?,
         delegates: delegates(terms, cards, &members)?,
         stake: ledger::Stake::Membership,
+        replicas: replicas(terms)?,
         members,
     })
+}
+
+fn replicas(terms: &FoundArgs) -> Result<Replicas, CommandError> {
+    match terms.replicas {
+        ReplicasArg::Delegates => Ok(Replicas::Delegates { holders: terms.holders.clone() }),
+        ReplicasArg::All if terms.holders.is_empty() => Ok(Replicas::All),
+        ReplicasArg::All => {
+            let message = "--holders wants --replicas delegates: otherwise every member holds everything";
+            Err(CommandError::Other { exit: Exit::Usage, message: message.to_owned() })
+        }
+    }
 }
 
 fn root_meter(serial: Option<&MeterSerial>, keys: &Keys) -> Result<Option<RootMeter>, CommandError> {

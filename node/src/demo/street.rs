@@ -564,6 +564,7 @@ fn genesis(
             })
             .collect(),
         stake: ledger::Stake::Membership,
+        replicas: ledger::Replicas::All,
     };
     genesis.validate()?;
     Ok(genesis)

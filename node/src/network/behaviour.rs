@@ -65,7 +65,7 @@ fn sync_protocol(chain: &Hash32) -> String {
 pub(super) fn swarm(
     keypair: &Keypair,
     chain: &Hash32,
-    (mdns, serves): (bool, bool),
+    (mdns, serves, entries): (bool, bool, bool),
     shared: &Arc<Shared>,
 ) -> Result<Swarm<Behaviour>, NetworkError> {
     let swarm = SwarmBuilder::with_existing_identity(keypair.clone())
@@ -75,7 +75,7 @@ pub(super) fn swarm(
         .with_relay_client(noise::Config::new, multiplexer)
         .map_err(|error| NetworkError::Setup { what: "noise", reason: error.to_string() })?
         .with_behaviour(|_, circuits| {
-            behaviour(keypair, chain, (mdns, serves), shared, circuits)
+            behaviour(keypair, chain, (mdns, serves, entries), shared, circuits)
                 .map_err(|error| error.to_string().into())
         })
         .map_err(|error| NetworkError::Setup { what: "protocols", reason: error.to_string() })?
@@ -95,7 +95,7 @@ fn multiplexer() -> yamux::Config {
 fn behaviour(
     keypair: &Keypair,
     chain: &Hash32,
-    (mdns, serves): (bool, bool),
+    (mdns, serves, entries): (bool, bool, bool),
     shared: &Arc<Shared>,
     circuits: relay::client::Behaviour,
 ) -> Result<Behaviour, NetworkError> {
@@ -112,7 +112,7 @@ fn behaviour(
         limits: connection_limits::Behaviour::new(limits),
         members: allow_block_list::Behaviour::default(),
         identify: identify::Behaviour::new(identify),
-        gossip: gossip(chain)?,
+        gossip: gossip(chain, entries)?,
         direct: exchange(direct_protocol(chain), codec(DIRECT_FRAME_MAX, 0), DIRECT_TIMEOUT)?,
         sync: exchange(sync_protocol(chain), codec(REQUEST_BYTES_MAX + 1, RESPONSE_BYTES_MAX), SYNC_TIMEOUT)?,
         mdns: mdns.then(|| multicast(keypair)).transpose()?.into(),
@@ -140,14 +140,15 @@ fn exchange(
     Ok(request_response::Behaviour::with_codec(codec, [(protocol, ProtocolSupport::Full)], config))
 }
 
-fn gossip(chain: &Hash32) -> Result<Gossip, NetworkError> {
+/// `entries`: whether the node takes part in the gossip of entries.
+fn gossip(chain: &Hash32, entries: bool) -> Result<Gossip, NetworkError> {
     let failed = |reason: String| NetworkError::Setup { what: "gossip", reason };
     let config = gossip_config(chain).map_err(|error| failed(error.to_string()))?;
     let topics = HashSet::from_iter(Topic::ALL.map(|topic| topic.ident().hash()));
     let filter = WhitelistSubscriptionFilter(topics);
     let mut gossip = Gossip::new_with_subscription_filter(MessageAuthenticity::Anonymous, config, filter)
         .map_err(|error| failed(error.to_owned()))?;
-    for topic in Topic::ALL {
+    for topic in Topic::ALL.into_iter().filter(|topic| entries || *topic == Topic::Finals) {
         gossip.subscribe(&topic.ident()).map_err(|error| failed(error.to_string()))?;
     }
     Ok(gossip)

@@ -78,6 +78,8 @@ pub struct NetworkConfig {
     pub members: Vec<PublicKey>,
     /// Whether to look for members on the local network by multicast.
     pub mdns: bool,
+    /// Whether it takes part in the gossip of entries: not where some members hold none of others.
+    pub entries: bool,
     /// What kind of thing a direct message is, told from its first bytes; `None` if it is nothing that could be read.
     pub lane_of: fn(&[u8]) -> Option<Lane>,
     /// Through whom it is reached where nobody can dial it, and whether it is a relay itself.

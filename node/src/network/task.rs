@@ -161,7 +161,7 @@ impl Task {
         let mut book = AddressBook::new(own, &config.peers, now);
         book.add_relays(&relaying.relays, now);
         let mut task = Self {
-            swarm: swarm(&keypair, &config.chain, (config.mdns, relaying.serves), &shared)?,
+            swarm: swarm(&keypair, &config.chain, (config.mdns, relaying.serves, config.entries), &shared)?,
             keypair,
             protocol_version: protocol_version(&config.chain),
             members: BTreeSet::new(),

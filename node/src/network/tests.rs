@@ -66,6 +66,7 @@ impl Host {
             peers,
             members: members(admitted),
             mdns: false,
+            entries: true,
             lane_of: by_length,
             relaying,
         })
@@ -566,6 +567,7 @@ async fn an_address_that_cannot_be_listened_on_is_named() {
             peers: vec![],
             members: vec![],
             mdns: false,
+            entries: true,
             lane_of: |_| Some(Lane::Words),
             relaying: Relaying::default(),
         };
@@ -593,6 +595,7 @@ async fn hidden(seed: u8, admitted: &[u8], relays: &[&Multiaddr]) -> Host {
         peers: vec![],
         members: members(admitted),
         mdns: false,
+        entries: true,
         lane_of: by_length,
         relaying,
     };

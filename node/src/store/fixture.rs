@@ -130,6 +130,7 @@ pub fn genesis() -> Genesis {
             .map(|number| Delegate { key: public(TERM, number), home: home(number) })
             .collect(),
         stake: ledger::Stake::Membership,
+        replicas: ledger::Replicas::All,
     }
 }
 

@@ -38,16 +38,36 @@ pub(super) fn check(
     gone: Gone,
     base: &Ledger,
 ) -> Result<Hashed, Damage> {
-    let mut walk = Walk::new(connection, genesis, gone)?;
-    let first = gone.joined.max(1);
-    for height in first..=base.height() {
-        walk.take(height, height == gone.joined)?;
-    }
-    if walk.parent != base.head() {
+    let end = check_until(connection, genesis, gone, base.height())?;
+    if end.head != base.head() {
         return Err(Damage::of_block(base.height(), "id", "is not the block of the snapshot"));
     }
-    walk.hashed.bodies = check_bodies(connection, base.tree_size())?;
-    Ok(walk.hashed)
+    Ok(end.hashed)
+}
+
+/// How far blocks were checked, and what was found.
+pub(super) struct End {
+    /// What was checked.
+    pub hashed: Hashed,
+    /// The last block.
+    pub head: BlockId,
+    /// The tree after it.
+    pub tree: Frontier,
+}
+
+/// Checks everything up to a height.
+pub(super) fn check_until(
+    connection: &Connection,
+    genesis: &Genesis,
+    gone: Gone,
+    height: u64,
+) -> Result<End, Damage> {
+    let mut walk = Walk::new(connection, genesis, gone)?;
+    for height in gone.joined.max(1)..=height {
+        walk.take(height, height == gone.joined)?;
+    }
+    walk.hashed.bodies = check_bodies(connection, walk.tree.size())?;
+    Ok(End { hashed: walk.hashed, head: walk.parent, tree: walk.tree })
 }
 
 struct Walk<'c> {

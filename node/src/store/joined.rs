@@ -3,17 +3,19 @@
 
 use std::path::Path;
 
+use energy::HomeId;
 use ledger::codec::{CodecError, Decode, Encode, Reader, decode_list, encode_list};
 use ledger::tree::{Frontier, TILE, leaf_hash};
 use ledger::{
-    CHANGES_MAX, Certificate, Checkpoint, Genesis, Hash32, Header, Ledger, LightClient, LightError,
-    SetChange, SnapshotError,
+    CHANGES_MAX, Certificate, Checkpoint, Genesis, Hash32, Header, HomeView, Ledger, LightClient, LightError,
+    SetChange, SnapshotError, ViewError,
 };
 use market::Account;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::bodies::Gone;
 use super::database::int;
+use super::followed::{forget_view, write_view};
 use super::ledger_db::{LedgerDb, insert_change, insert_snapshot, open_read_only, set_changes, snapshots};
 use super::projection::account_name;
 use super::replay::StoredBlock;
@@ -37,12 +39,34 @@ pub struct Package {
     pub header: Header,
     /// Why it is final.
     pub certificate: Certificate,
-    /// The ledger after it.
+    /// The ledger after it, or what one home may know of it.
     pub snapshot: Vec<u8>,
+    /// True where it is what one home may know.
+    pub is_view: bool,
     /// Roots of the whole tiles of its tree.
     pub tiles: Vec<Hash32>,
     /// The leaves after them, as a bundle.
     pub leaves: Vec<u8>,
+}
+
+/// What a package holds of the state.
+#[derive(Debug, Clone)]
+pub enum Held {
+    /// All of it.
+    Whole(Box<Ledger>),
+    /// What the home may know that does not hold all bodies.
+    View(Box<HomeView>),
+}
+
+impl Held {
+    /// What can be asked of it.
+    #[must_use]
+    pub const fn ledger(&self) -> &Ledger {
+        match self {
+            Self::Whole(ledger) => ledger,
+            Self::View(view) => view.ledger(),
+        }
+    }
 }
 
 /// Why a package is not taken.
@@ -57,6 +81,9 @@ pub enum PackageError {
     /// Its snapshot cannot be taken up.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    /// What it holds for the home cannot be taken up.
+    #[error(transparent)]
+    View(#[from] ViewError),
     /// Its snapshot is not what the block left.
     #[error("its snapshot is not the state that block {height} commits to")]
     OtherState {
@@ -91,16 +118,41 @@ impl Package {
         let row = StoredBlock::read(&connection, height).map_err(StoreError::damaged(path))?;
         let (header, certificate) = row.examine_header().map_err(StoreError::damaged(path))?;
         let Some(certificate) = certificate else { return Ok(None) };
-        Self::of(&connection, header, certificate).map(Some).map_err(fault)
+        let snapshot = super::ledger_db::snapshot_bytes(&connection, height).map_err(fault)?;
+        Self::of(&connection, (header, certificate), snapshot, false).map(Some).map_err(fault)
     }
 
-    fn of(connection: &Connection, header: Header, certificate: Certificate) -> rusqlite::Result<Self> {
+    /// One for a home that does not hold all bodies, with what it may know of the state after a stored block.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn for_home(path: &Path, genesis: &Genesis, view: &HomeView) -> Result<Option<Self>, StoreError> {
+        let height = view.ledger().height();
+        if height == 0 {
+            return Ok(None);
+        }
+        let connection = open_read_only(path, &genesis.chain())?;
+        let fault = |source| StoreError::database(path, "read what a home begins with")(source);
+        let connection = connection.unchecked_transaction().map_err(fault)?;
+        let row = StoredBlock::read(&connection, height).map_err(StoreError::damaged(path))?;
+        let (header, certificate) = row.examine_header().map_err(StoreError::damaged(path))?;
+        let Some(certificate) = certificate else { return Ok(None) };
+        Self::of(&connection, (header, certificate), view.to_bytes(&[]), true).map(Some).map_err(fault)
+    }
+
+    fn of(
+        connection: &Connection,
+        (header, certificate): (Header, Certificate),
+        snapshot: Vec<u8>,
+        is_view: bool,
+    ) -> rusqlite::Result<Self> {
         let (height, size) = (header.height, header.tree_size);
         let rest = size / TILE * TILE..size;
         let leaves = if rest.is_empty() { Vec::new() } else { leaves::bytes(connection, rest)? };
         Ok(Self {
             changes: set_changes(connection, 0, height)?,
-            snapshot: super::ledger_db::snapshot_bytes(connection, height)?,
+            snapshot,
+            is_view,
             tiles: leaves::tiles(connection, &(0..size / TILE))?,
             leaves: leaves::bundle(&leaves)?,
             header,
@@ -108,11 +160,16 @@ impl Package {
         })
     }
 
-    /// The ledger in it, when everything follows from the genesis, and from the checkpoint where there is one.
+    /// What it holds for `home`, when everything follows from the genesis, and from the checkpoint where there is one.
     ///
     /// # Errors
     /// [`PackageError`].
-    pub fn check(&self, genesis: &Genesis, checkpoint: Option<&Checkpoint>) -> Result<Ledger, PackageError> {
+    pub fn check(
+        &self,
+        genesis: &Genesis,
+        checkpoint: Option<&Checkpoint>,
+        home: &HomeId,
+    ) -> Result<Held, PackageError> {
         let mut client = LightClient::new(genesis).map_err(LightError::from)?;
         for change in &self.changes {
             if let Some(checkpoint) = checkpoint.filter(|it| it.height < change.header.height) {
@@ -134,8 +191,13 @@ impl Package {
         if let Some(checkpoint) = checkpoint.filter(|checkpoint| checkpoint.height == height) {
             agrees(trusted.id() == checkpoint.block, checkpoint, 0)?;
         }
-        let ledger = Ledger::restore(genesis, &self.snapshot)?;
-        if !trusted.is_of(&ledger) {
+        let held = if self.is_view {
+            Held::View(Box::new(HomeView::from_bytes(genesis, home, &self.snapshot, None)?))
+        } else {
+            Held::Whole(Box::new(Ledger::restore(genesis, &self.snapshot)?))
+        };
+        let ledger = held.ledger();
+        if !trusted.is_of(ledger) {
             return Err(PackageError::OtherState { height });
         }
         let mut tree = Frontier::of_tiles(&self.tiles);
@@ -145,7 +207,7 @@ impl Package {
         if !whole || (tree.size(), tree.root()) != (ledger.tree_size(), ledger.tree_root()) {
             return Err(PackageError::OtherTree { height });
         }
-        Ok(ledger)
+        Ok(held)
     }
 }
 
@@ -167,6 +229,7 @@ impl Encode for Package {
             out.extend_from_slice(bytes);
         }
         encode_list(&self.tiles, out);
+        self.is_view.encode(out);
     }
 }
 
@@ -183,16 +246,17 @@ impl Decode for Package {
             snapshot: bytes(reader, "snapshot", SNAPSHOT_BYTES_MAX)?,
             leaves: bytes(reader, "leaves", BUNDLE_BYTES_MAX)?,
             tiles: decode_list(reader, "tiles", TILES_MAX)?,
+            is_view: Decode::decode(reader)?,
         })
     }
 }
 
 impl LedgerDb {
-    /// Begins an empty database with a package that was checked, and `ledger`, which it holds.
+    /// Begins an empty database with a package that was checked, and what it holds.
     ///
     /// # Errors
     /// [`StoreError::NotNext`] if there are blocks already, [`StoreError::Database`].
-    pub fn begin_with(&mut self, package: &Package, ledger: &Ledger) -> Result<(), StoreError> {
+    pub fn begin_with(&mut self, package: &Package, held: &Held) -> Result<(), StoreError> {
         let height = package.header.height;
         if self.last_height() != 0 {
             return Err(StoreError::NotNext { last: self.last_height(), given: height });
@@ -202,17 +266,25 @@ impl LedgerDb {
         let gone = Gone { bodies: height, certificates: height, joined: height };
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
         let transaction = transaction.map_err(fault)?;
-        write(&transaction, package, ledger, gone).map_err(fault)?;
+        let home = self.home.clone();
+        write(&transaction, package, held, home.as_ref()).map_err(fault)?;
+        gone.write(&transaction).map_err(fault)?;
         transaction.commit().map_err(fault)?;
+        self.follows = matches!(held, Held::View(_));
         self.begin_at(&package.header, gone);
         Ok(())
     }
 }
 
-fn write(connection: &Connection, package: &Package, ledger: &Ledger, gone: Gone) -> rusqlite::Result<()> {
+fn write(
+    connection: &Connection,
+    package: &Package,
+    held: &Held,
+    home: Option<&HomeId>,
+) -> rusqlite::Result<()> {
     let Package { header, certificate, .. } = package;
+    let ledger = held.ledger();
     StoredBlock::of_header(header, certificate).insert(connection)?;
-    insert_snapshot(connection, ledger)?;
     package.changes.iter().try_for_each(|change| insert_change(connection, change))?;
     if header.delegates != header.next_delegates {
         let delegates = ledger.delegates().clone();
@@ -222,20 +294,42 @@ fn write(connection: &Connection, package: &Package, ledger: &Ledger, gone: Gone
     for (number, root) in (0..).zip(&package.tiles) {
         leaves::insert_tile(connection, number, root)?;
     }
-    let first = header.tree_size / TILE * TILE;
+    write_rest(connection, package)?;
+    match held {
+        Held::Whole(ledger) => {
+            forget_view(connection)?;
+            insert_snapshot(connection, ledger)?;
+            write_accounts(connection, ledger, |_| true)
+        }
+        Held::View(view) => {
+            write_view(connection, view)?;
+            write_accounts(connection, ledger, |of| Some(of) == home)
+        }
+    }
+}
+
+/// Writes the leaves after the last whole tile.
+pub(super) fn write_rest(connection: &Connection, package: &Package) -> rusqlite::Result<()> {
+    let first = package.header.tree_size / TILE * TILE;
     let sql = "INSERT INTO leaf (position, height, bytes) VALUES (?1, ?2, ?3)";
     let mut insert = connection.prepare_cached(sql)?;
     for (position, leaf) in (first..).zip(leaves::unbundle(&package.leaves).unwrap_or_default()) {
-        insert.execute((int(position)?, int(header.height)?, leaf))?;
+        insert.execute((int(position)?, int(package.header.height)?, leaf))?;
     }
-    write_accounts(connection, ledger)?;
-    gone.write(connection)
+    Ok(())
 }
 
-/// What stands on every account; the postings that put it there were never here.
-fn write_accounts(connection: &Connection, ledger: &Ledger) -> rusqlite::Result<()> {
-    let homes = ledger.members().into_iter().map(|(home, _)| Account::Home(home.clone()));
+/// What stands on the accounts of homes that are `wanted`, and where all are on those of the community; the postings that put it
+/// there were never here.
+pub(super) fn write_accounts(
+    connection: &Connection,
+    ledger: &Ledger,
+    wanted: impl Fn(&HomeId) -> bool,
+) -> rusqlite::Result<()> {
+    let homes = ledger.members().into_iter().map(|(home, _)| home).filter(|home| wanted(home));
+    let homes = homes.map(|home| Account::Home(home.clone()));
     let common = [Account::Supplier, Account::Network, Account::Congestion, Account::Deposits];
+    let common = common.into_iter().filter(|_| !ledger.is_view());
     let sql = "INSERT INTO account (name, opening_n, balance_n, gone_n) VALUES (?1, 0, ?2, ?2)
                ON CONFLICT (name) DO UPDATE
                SET balance_n = excluded.balance_n, gone_n = excluded.balance_n - opening_n";
@@ -286,14 +380,15 @@ mod tests {
         let mut giving = Giving::new(24);
         let package = Package::from_bytes(&giving.package().to_bytes()).unwrap();
         let genesis = giving.street.genesis.clone();
-        let ledger = package.check(&genesis, None).unwrap();
+        let held = package.check(&genesis, None, &home(2)).unwrap();
+        let ledger = held.ledger();
         let height = ledger.height();
         assert!(height > 1 && height < giving.street.ledger.height());
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ledger.db");
         let mut db = LedgerDb::open(&path, Durability::Full, &genesis, &home(2)).unwrap();
-        db.begin_with(&package, &ledger).unwrap();
-        assert!(matches!(db.begin_with(&package, &ledger), Err(StoreError::NotNext { .. })));
+        db.begin_with(&package, &held).unwrap();
+        assert!(matches!(db.begin_with(&package, &held), Err(StoreError::NotNext { .. })));
         verify(&path, &genesis, |_, _| {}).unwrap();
         let later = usize::try_from(height).unwrap();
         store(&mut db, &giving.blocks[later..]);
@@ -314,7 +409,7 @@ mod tests {
         }
         assert!(prove(&path, &genesis, Wanted::Leaf(0), Asking::Holder).is_err());
         let next = Package::newest(&path, &genesis).unwrap().unwrap();
-        assert!(next.check(&genesis, None).is_ok());
+        assert!(next.check(&genesis, None, &home(2)).is_ok());
         let out = folder.path().join("out");
         assert!(matches!(
             export(&path, &genesis, &out, first_interval(), 4),
@@ -329,16 +424,16 @@ mod tests {
         let giving = Giving::new(8);
         let genesis = &giving.street.genesis;
         let bytes = giving.package().to_bytes();
-        assert!(Package::from_bytes(&bytes).unwrap().check(genesis, None).is_ok());
+        assert!(Package::from_bytes(&bytes).unwrap().check(genesis, None, &home(2)).is_ok());
         for at in (0..bytes.len()).step_by(bytes.len() / 300) {
             let mut changed = bytes.clone();
             changed[at] ^= 4;
             let taken = Package::from_bytes(&changed).map_err(PackageError::from);
-            assert!(taken.and_then(|package| package.check(genesis, None)).is_err(), "byte {at}");
+            assert!(taken.and_then(|package| package.check(genesis, None, &home(2))).is_err(), "byte {at}");
         }
         let mut other = genesis.clone();
         other.name = "another street".to_owned();
-        assert!(matches!(giving.package().check(&other, None), Err(PackageError::Light(_))));
+        assert!(matches!(giving.package().check(&other, None, &home(2)), Err(PackageError::Light(_))));
         let longer = [&bytes[..], &[0]].concat();
         assert!(Package::from_bytes(&longer).is_err());
     }
@@ -354,12 +449,12 @@ mod tests {
             Checkpoint::of(&executed.ledger)
         };
         for holds in [at(height - 1), at(height), at(height + 1)] {
-            assert!(package.check(genesis, Some(&holds)).is_ok(), "{holds:?}");
+            assert!(package.check(genesis, Some(&holds), &home(2)).is_ok(), "{holds:?}");
         }
         let other_block = Checkpoint { block: ledger::BlockId(Hash32([7; 32])), ..at(height) };
         let other_set = Checkpoint { delegates: Hash32([7; 32]), ..at(height - 1) };
         for other in [other_block, other_set] {
-            let refused = package.check(genesis, Some(&other)).unwrap_err();
+            let refused = package.check(genesis, Some(&other), &home(2)).unwrap_err();
             assert!(matches!(refused, PackageError::OtherHistory { .. }), "{refused}");
         }
     }

@@ -12,7 +12,7 @@ use super::database::{self, Durability, Schema, int, unsigned};
 use super::error::Damage;
 use super::prune::{Retention, snapshots_to_keep};
 use super::replay::{Depth, StoredBlock, replay};
-use super::{StoreError, leaves, projection, rebuild};
+use super::{StoreError, followed, leaves, projection, rebuild};
 
 const SCHEMA: &str = concat!(include_str!("ledger_db.sql"), include_str!("ledger_tables.sql"));
 /// 2: readings say by which meter they are, settlements how finely it counts; evidence and assurance. 3: settlements say what
@@ -47,6 +47,8 @@ pub struct LedgerDb {
     pub(super) gone: Gone,
     /// How long what is kept.
     pub(super) retention: Retention,
+    /// It is of a node that does not hold all bodies.
+    pub(super) follows: bool,
 }
 
 impl LedgerDb {
@@ -80,7 +82,9 @@ impl LedgerDb {
         let last = last_block(&connection).map_err(fault)?;
         let (height, head_ms) = last.unwrap_or((0, genesis.start.unix_ms()));
         let gone = Gone::read(&connection).map_err(fault)?;
+        let follows = followed::is_following(&connection).map_err(fault)?;
         Ok(Self {
+            follows,
             connection,
             path: path.to_owned(),
             chain: genesis.chain(),
@@ -147,6 +151,19 @@ impl LedgerDb {
         id_at(&connection, height).map_err(StoreError::database(path, "look for a block"))
     }
 
+    /// The header of the block stored at `height`, if one is.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn header_at(&self, height: u64) -> Result<Option<Header>, StoreError> {
+        if self.id_at(height)?.is_none() {
+            return Ok(None);
+        }
+        let row = StoredBlock::read(&self.connection, height).map_err(StoreError::damaged(&self.path))?;
+        let (header, _) = row.examine_header().map_err(StoreError::damaged(&self.path))?;
+        Ok(Some(header))
+    }
+
     /// Why the last block stored is final; `None` before the first.
     ///
     /// # Errors
@@ -204,11 +221,14 @@ impl LedgerDb {
     }
 
     /// The ledger after the last block stored: the newest snapshot that holds, and the blocks after it replayed. Every
-    /// replayed block's checksum, signatures and header are checked.
+    /// replayed block's checksum, signatures and header are checked. Where not all bodies are held, what is known of it.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] names the block and what is wrong with it.
     pub fn load(&self, genesis: &Genesis) -> Result<Ledger, StoreError> {
+        if let Some(view) = self.view(genesis)? {
+            return Ok(view.ledger().clone());
+        }
         let mut ledger = self.newest_snapshot(genesis)?;
         while ledger.height() < self.last.0 {
             let replayed = replay(&self.connection, &ledger, Depth::Start);
@@ -514,7 +534,7 @@ mod tests {
         // With a cache of one page the transaction reaches the file before it is committed.
         db.connection.execute_batch("PRAGMA cache_size = 1; BEGIN IMMEDIATE").unwrap();
         row.insert(&db.connection).unwrap();
-        for (table, rows) in projection::rows(&blocks[4].0) {
+        for (table, rows) in projection::rows(&projection::Facts::of(&blocks[4].0)) {
             table.insert(&db.connection, &rows).unwrap();
         }
         // What a kill now would leave: the files as every other process sees them.

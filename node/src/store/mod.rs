@@ -12,7 +12,8 @@
 //! Everything in `ledger.db` follows from its blocks: [`verify`](verify::verify) replays them and compares every row, and
 //! a database of an older schema has its tables made anew from them when it is opened for writing. What is old is let go of bit by
 //! bit ([`prune`]): other homes' bodies and rows, never what it takes to [prove](proof) or to go on. An empty store may begin with
-//! the state of another node ([`joined`]).
+//! the state of another node ([`joined`]). Where the home does not hold all bodies there is its own part of each block only
+//! (`followed`).
 //! The journal is the one file whose loss loses something that nobody else has; the consensus log is the one whose loss may cost a
 //! delegate its seat, since it no longer knows what it has said.
 
@@ -21,7 +22,9 @@ mod bodies;
 mod database;
 mod error;
 pub mod export;
+mod followed;
 mod hashed;
+mod holding;
 pub mod household;
 pub mod joined;
 pub mod journal;
@@ -44,5 +47,6 @@ pub use bodies::Gone;
 pub use database::Durability;
 pub(crate) use database::quoted;
 pub use error::{Damage, StoreError};
+pub use followed::{FollowedError, blocks_for_home};
 pub use hashed::Hashed;
 pub(crate) use ledger_db::holdings;

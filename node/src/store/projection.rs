@@ -6,8 +6,8 @@ use ::market::{Account, PostingKind};
 use energy::{HomeId, Interval, Money, WattHours};
 use ledger::codec::Encode;
 use ledger::{
-    AssuranceStatement, Body, Executed, Genesis, HomeOutcome, IntervalOutcome, LeafSource, Ledger,
-    MeterAssurance, Outcome, OutcomeKind,
+    AssuranceStatement, Body, Executed, Followed, Genesis, Header, HomeOutcome, IntervalOutcome, Leaf,
+    LeafSource, Ledger, MeterAssurance, Outcome, OutcomeKind, PostingRecord, ReadingRecord, VerifiedEntry,
 };
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
@@ -196,32 +196,109 @@ impl Table {
     }
 }
 
+/// What a block gives that is written into tables, as far as it is known: who holds all bodies knows all of it.
+pub(super) struct Facts<'a> {
+    header: &'a Header,
+    /// Entries with their positions in the block.
+    entries: Vec<(u64, &'a VerifiedEntry)>,
+    /// Leaves with their positions in the tree.
+    leaves: Vec<(u64, &'a Leaf)>,
+    /// Outcomes with the positions of their leaves in the tree.
+    outcomes: Vec<(u64, &'a Outcome)>,
+    /// Intervals of which only the prices are known.
+    intervals: &'a [IntervalOutcome],
+    /// Movements with their places among those of the block.
+    postings: Vec<(u64, &'a PostingRecord)>,
+    readings: &'a [ReadingRecord],
+    /// Statements as booked, with the positions of their entries.
+    statements: Vec<(u64, &'a AssuranceStatement)>,
+    /// The ledger after the block.
+    ledger: &'a Ledger,
+    /// Bodies of outcomes stand beside their leaves.
+    whole: bool,
+}
+
+impl<'a> Facts<'a> {
+    /// Of a block that was carried out.
+    pub fn of(executed: &'a Executed) -> Self {
+        let first = executed.ledger.tree_size().saturating_sub(executed.leaves.len() as u64);
+        let leaves: Vec<_> = (first..).zip(&executed.leaves).collect();
+        let outcome = |(position, leaf): &(u64, &'a Leaf)| match leaf.source {
+            LeafSource::Outcome(at) => Some((*position, executed.outcomes.get(at)?)),
+            LeafSource::Entry(_) => None,
+        };
+        let outcomes = leaves.iter().filter_map(outcome).collect();
+        let entries: Vec<_> = (0..).zip(&executed.block.entries).collect();
+        let is_statement = |entry: &VerifiedEntry| matches!(entry.entry().body, Body::AssuranceStatement(_));
+        let positions =
+            entries.iter().filter(|(_, entry)| is_statement(entry)).map(|(position, _)| *position);
+        Self {
+            header: &executed.block.header,
+            // As booked, which may be less than the entry claims.
+            statements: positions.zip(&executed.statements).collect(),
+            entries,
+            leaves,
+            outcomes,
+            intervals: &[],
+            postings: (0..).zip(&executed.postings).collect(),
+            readings: &executed.readings,
+            ledger: &executed.ledger,
+            whole: true,
+        }
+    }
+
+    /// Of a block of which one home's part is known; `ledger` is what that home knew of the state last.
+    pub fn of_followed(followed: &'a Followed, ledger: &'a Ledger) -> Self {
+        let first = followed.header.tree_size.saturating_sub(followed.leaves.len() as u64);
+        let place = |position: u32| first.saturating_add(position.into());
+        Self {
+            header: &followed.header,
+            entries: followed.entries.iter().map(|(position, entry)| ((*position).into(), entry)).collect(),
+            leaves: (first..).zip(&followed.leaves).collect(),
+            outcomes: followed.outcomes.iter().map(|(position, it)| (place(*position), it)).collect(),
+            intervals: &followed.intervals,
+            postings: followed.postings.iter().map(|(place, posting)| ((*place).into(), posting)).collect(),
+            readings: &followed.readings,
+            statements: followed.statements.iter().map(|(position, it)| ((*position).into(), it)).collect(),
+            ledger,
+            whole: false,
+        }
+    }
+
+    const fn height(&self) -> u64 {
+        self.header.height
+    }
+}
+
 /// Every row that follows from a block.
-pub(super) fn rows(executed: &Executed) -> [(&'static Table, Vec<Row>); TABLES.len()] {
+pub(super) fn rows(facts: &Facts<'_>) -> [(&'static Table, Vec<Row>); TABLES.len()] {
     [
-        (&ENTRY, entries(executed)),
-        (&LEAF, leaves(executed)),
-        (&SETTLEMENT, settlements(executed, |kind| kind != OutcomeKind::Provisional)),
-        (&PROVISIONAL, settlements(executed, |kind| kind == OutcomeKind::Provisional)),
-        (&INTERVAL, intervals(executed)),
-        (&POSTING, postings(executed)),
-        (&READING, readings(executed)),
-        (&EVIDENCE, evidence(executed)),
-        (&ASSURANCE, assurances(executed)),
-        (&MARKET_ORDER, market_orders(executed)),
-        (&ORDER_END, order_ends(executed)),
-        (&GATE, gates(executed)),
-        (&GATE_PRICE, gate_prices(executed)),
-        (&BREACH, breaches(executed)),
+        (&ENTRY, entries(facts)),
+        (&LEAF, leaves(facts)),
+        (&SETTLEMENT, settlements(facts, |kind| kind != OutcomeKind::Provisional)),
+        (&PROVISIONAL, settlements(facts, |kind| kind == OutcomeKind::Provisional)),
+        (&INTERVAL, intervals(facts)),
+        (&POSTING, postings(facts)),
+        (&READING, readings(facts)),
+        (&EVIDENCE, evidence(facts)),
+        (&ASSURANCE, assurances(facts)),
+        (&MARKET_ORDER, market_orders(facts)),
+        (&ORDER_END, order_ends(facts)),
+        (&GATE, gates(facts)),
+        (&GATE_PRICE, gate_prices(facts)),
+        (&BREACH, breaches(facts)),
     ]
 }
 
 /// Writes every row that follows from a block.
 pub(super) fn insert(connection: &Connection, executed: &Executed) -> rusqlite::Result<()> {
-    for (table, rows) in rows(executed) {
-        table.insert(connection, &rows)?;
-    }
+    insert_facts(connection, &Facts::of(executed))?;
     update_accounts(connection, executed)
+}
+
+/// Writes every row that follows from what is known of a block, but for what stands on accounts.
+pub(super) fn insert_facts(connection: &Connection, facts: &Facts<'_>) -> rusqlite::Result<()> {
+    rows(facts).into_iter().try_for_each(|(table, rows)| table.insert(connection, &rows))
 }
 
 /// The accounts a block may have changed or opened.
@@ -306,49 +383,30 @@ pub(super) fn account_name(account: &Account<HomeId>) -> String {
     }
 }
 
-fn entries(executed: &Executed) -> Vec<Row> {
-    let height = executed.block.header.height;
-    let row = |(position, entry): (usize, &ledger::VerifiedEntry)| {
+fn entries(facts: &Facts<'_>) -> Vec<Row> {
+    let row = |(position, entry): &(u64, &VerifiedEntry)| {
         let body = &entry.entry().body;
         let home = body.home().map_or(Value::Null, |home| text(home.as_str()));
-        vec![number(height), number(position), blob(&entry.id().0.0), text(body.kind()), home]
+        vec![number(facts.height()), number(*position), blob(&entry.id().0.0), text(body.kind()), home]
     };
-    executed.block.entries.iter().enumerate().map(row).collect()
+    facts.entries.iter().map(row).collect()
 }
 
-/// Leaves with their positions in the tree.
-fn placed(executed: &Executed) -> impl Iterator<Item = (u64, &ledger::Leaf)> {
-    let first = executed.ledger.tree_size().saturating_sub(executed.leaves.len() as u64);
-    (first..).zip(&executed.leaves)
-}
-
-/// Outcomes with the positions of their leaves.
-fn outcomes(executed: &Executed) -> impl Iterator<Item = (u64, &Outcome)> {
-    placed(executed).filter_map(|(position, leaf)| match leaf.source {
-        LeafSource::Outcome(at) => Some((position, executed.outcomes.get(at)?)),
-        LeafSource::Entry(_) => None,
-    })
-}
-
-fn leaves(executed: &Executed) -> Vec<Row> {
-    let height = executed.block.header.height;
-    let row = |(position, leaf): (u64, &ledger::Leaf)| {
-        let outcome = match leaf.source {
-            LeafSource::Outcome(at) => executed.outcomes.get(at),
-            LeafSource::Entry(_) => None,
-        };
-        let outcome = outcome.map_or(Value::Null, |outcome| Value::Blob(outcome.to_bytes()));
-        vec![number(position), number(height), blob(&leaf.bytes), outcome]
+fn leaves(facts: &Facts<'_>) -> Vec<Row> {
+    let mut outcomes = facts.outcomes.iter().filter(|_| facts.whole).peekable();
+    let row = |(position, leaf): &(u64, &Leaf)| {
+        let outcome = outcomes.next_if(|(of, _)| of == position);
+        let outcome = outcome.map_or(Value::Null, |(_, outcome)| Value::Blob(outcome.to_bytes()));
+        vec![number(*position), number(facts.height()), blob(&leaf.bytes), outcome]
     };
-    placed(executed).map(row).collect()
+    facts.leaves.iter().map(row).collect()
 }
 
 /// The homes' results of the kinds `wanted`.
-fn settlements(executed: &Executed, wanted: fn(OutcomeKind) -> bool) -> Vec<Row> {
-    let height = executed.block.header.height;
-    let row = |(leaf, outcome): (u64, &Outcome)| match outcome {
+fn settlements(facts: &Facts<'_>, wanted: fn(OutcomeKind) -> bool) -> Vec<Row> {
+    let row = |(leaf, outcome): &(u64, &Outcome)| match outcome {
         Outcome::Home(home) if wanted(home.kind) => {
-            Some(settlement(height, leaf, home, quantum_of(executed, &home.home)))
+            Some(settlement(facts.height(), *leaf, home, quantum_of(facts.ledger, &home.home)))
         }
         Outcome::Home(_)
         | Outcome::Interval(_)
@@ -358,13 +416,13 @@ fn settlements(executed: &Executed, wanted: fn(OutcomeKind) -> bool) -> Vec<Row>
         | Outcome::Election(_)
         | Outcome::Seat(_) => None,
     };
-    outcomes(executed).filter_map(row).collect()
+    facts.outcomes.iter().filter_map(row).collect()
 }
 
 /// How finely the home's registered meter counts.
-fn quantum_of(executed: &Executed, home: &HomeId) -> WattHours {
+fn quantum_of(ledger: &Ledger, home: &HomeId) -> WattHours {
     // Whoever is settled is a member.
-    executed.ledger.member(home).map_or(WattHours::ZERO, |member| member.admission.meter.quantum)
+    ledger.member(home).map_or(WattHours::ZERO, |member| member.admission.meter.quantum)
 }
 
 fn settlement(height: u64, leaf: u64, outcome: &HomeOutcome, quantum: WattHours) -> Row {
@@ -395,20 +453,20 @@ fn settlement(height: u64, leaf: u64, outcome: &HomeOutcome, quantum: WattHours)
     ]
 }
 
-fn intervals(executed: &Executed) -> Vec<Row> {
-    let row = |outcome: &Outcome| match outcome {
-        Outcome::Interval(interval) => Some(interval_row(executed, interval)),
+fn intervals(facts: &Facts<'_>) -> Vec<Row> {
+    let known = facts.outcomes.iter().filter_map(|(_, outcome)| match outcome {
+        Outcome::Interval(interval) => Some(interval),
         Outcome::Home(_)
         | Outcome::Gate(_)
         | Outcome::Order(_)
         | Outcome::Breach(_)
         | Outcome::Election(_)
         | Outcome::Seat(_) => None,
-    };
-    executed.outcomes.iter().filter_map(row).collect()
+    });
+    known.chain(facts.intervals).map(|interval| interval_row(facts.header, interval)).collect()
 }
 
-fn interval_row(executed: &Executed, outcome: &IntervalOutcome) -> Row {
+fn interval_row(header: &Header, outcome: &IntervalOutcome) -> Row {
     vec![
         start(outcome.interval),
         Value::Integer(outcome.tariff.import_price.get()),
@@ -419,24 +477,22 @@ fn interval_row(executed: &Executed, outcome: &IntervalOutcome) -> Row {
         Value::Integer(outcome.homes.into()),
         Value::Integer(outcome.missing.into()),
         outcome.losses.map_or(Value::Null, Value::Integer),
-        number(executed.block.header.height),
-        number(executed.block.header.time.unix_ms()),
+        number(header.height),
+        number(header.time.unix_ms()),
     ]
 }
 
-fn postings(executed: &Executed) -> Vec<Row> {
-    let height = executed.block.header.height;
-    let row = |(seq, posting): (usize, &ledger::PostingRecord)| {
+fn postings(facts: &Facts<'_>) -> Vec<Row> {
+    let row = |(seq, posting): &(u64, &PostingRecord)| {
         let interval = posting.interval.map_or(Value::Null, start);
         let (account, kind) = (text(account_name(&posting.account)), text(posting.kind.word()));
-        vec![number(height), number(seq), interval, account, kind, money(posting.amount)]
+        vec![number(facts.height()), number(*seq), interval, account, kind, money(posting.amount)]
     };
-    executed.postings.iter().enumerate().map(row).collect()
+    facts.postings.iter().map(row).collect()
 }
 
-fn readings(executed: &Executed) -> Vec<Row> {
-    let height = executed.block.header.height;
-    let row = |reading: &ledger::ReadingRecord| {
+fn readings(facts: &Facts<'_>) -> Vec<Row> {
+    let row = |reading: &ReadingRecord| {
         vec![
             start(reading.interval),
             text(reading.home.as_ref().map_or("", HomeId::as_str)),
@@ -448,15 +504,14 @@ fn readings(executed: &Executed) -> Vec<Row> {
             number(reading.epoch),
             wh(reading.quantum),
             text(hex::encode(reading.profile_hash.first_chunk::<8>().unwrap_or(&[0; 8]))),
-            number(height),
+            number(facts.height()),
         ]
     };
-    executed.readings.iter().map(row).collect()
+    facts.readings.iter().map(row).collect()
 }
 
-fn evidence(executed: &Executed) -> Vec<Row> {
-    let height = executed.block.header.height;
-    let row = |entry: &ledger::VerifiedEntry| {
+fn evidence(facts: &Facts<'_>) -> Vec<Row> {
+    let row = |(_, entry): &(u64, &VerifiedEntry)| {
         let Body::MeterEvidence(evidence) = &entry.entry().body else { return None };
         let voltages: Vec<u8> =
             evidence.voltage_dv.iter().flat_map(|voltage| voltage.to_be_bytes()).collect();
@@ -467,21 +522,14 @@ fn evidence(executed: &Executed) -> Vec<Row> {
             evidence.pv.map_or(Value::Null, |pv| number(pv.peak_w)),
             evidence.pv.map_or(Value::Null, |pv| number(u8::from(pv.storage))),
             evidence.inverter_permille.map_or(Value::Null, number),
-            number(height),
+            number(facts.height()),
         ])
     };
-    executed.block.entries.iter().filter_map(row).collect()
+    facts.entries.iter().filter_map(row).collect()
 }
 
-fn assurances(executed: &Executed) -> Vec<Row> {
-    let height = executed.block.header.height;
-    let is_statement =
-        |entry: &ledger::VerifiedEntry| matches!(entry.entry().body, Body::AssuranceStatement(_));
-    let entries = executed.block.entries.iter().enumerate();
-    let positions = entries.filter(|(_, entry)| is_statement(entry)).map(|(position, _)| position);
-    // As booked, which may be less than the entry claims.
-    let statements = positions.zip(&executed.statements);
-    let row = |position: usize, until: Interval, found: &MeterAssurance| {
+fn assurances(facts: &Facts<'_>) -> Vec<Row> {
+    let row = |position: u64, until: Interval, found: &MeterAssurance| {
         let home = text(found.home.as_str());
         let mut row = vec![home, number(until.end().unix_ms()), number(found.level)];
         row.extend(found.findings().iter().flat_map(|finding| {
@@ -490,13 +538,13 @@ fn assurances(executed: &Executed) -> Vec<Row> {
                 finding.figure().map_or(Value::Null, |figure| Value::Integer(figure.into())),
             ]
         }));
-        row.extend([number(height), number(position)]);
+        row.extend([number(facts.height()), number(position)]);
         row
     };
-    let rows = |(position, statement): (usize, &AssuranceStatement)| -> Vec<Row> {
-        statement.meters.iter().map(|found| row(position, statement.until, found)).collect()
+    let rows = |(position, statement): &(u64, &AssuranceStatement)| -> Vec<Row> {
+        statement.meters.iter().map(|found| row(*position, statement.until, found)).collect()
     };
-    statements.flat_map(rows).collect()
+    facts.statements.iter().flat_map(rows).collect()
 }
 
 /// SQLite's integers have 64 bits with a sign. What lies beyond (a register that claims more than 9 EWh) is stored as
@@ -546,7 +594,7 @@ mod tests {
         while ledger.head_time() < genesis.start.plus_ms(9_000_000) {
             let time = ledger.head_time().plus_ms(300_000);
             let executed = ledger.propose(time, &[]).unwrap().executed;
-            for (table, rows) in rows(&executed) {
+            for (table, rows) in rows(&Facts::of(&executed)) {
                 assert!(rows.iter().all(|row| row.len() == table.columns.len()), "{}", table.name);
                 match table.name {
                     "settlement" => settled.extend(rows),

@@ -149,7 +149,7 @@ fn may_read(content: &Content, reader: Reader<'_>) -> bool {
             !body.is_sealed() || body.home() == Some(home)
         }),
         Content::Outcome(bytes) => Outcome::from_bytes(bytes)
-            .is_ok_and(|outcome| !outcome.is_sealed() || super::prune::home_of(&outcome) == Some(home)),
+            .is_ok_and(|outcome| !outcome.is_sealed() || outcome.home() == Some(home)),
     }
 }
 

@@ -27,6 +27,8 @@ pub const BODIES_DAYS_MAX: u32 = 36_500;
 const CERTIFICATES_DAYS: u32 = 90;
 /// At most so many blocks lose their bodies, or their certificates, at once: a commit must not wait for long.
 const SLICE_BLOCKS: u64 = 16;
+/// A home that ceases to hold all bodies lets go of so many at once, before it goes on.
+const STRIPPED_BLOCKS: u64 = 256;
 /// Free pages are given back at most so many at once …
 const VACUUM_PAGES: u32 = 256;
 /// … and only where so many of a hundred are free: what comes next needs the others.
@@ -77,9 +79,14 @@ impl LedgerDb {
         let Some(home) = self.home.clone() else { return Ok(false) };
         let now = self.head_ms;
         let fault = |source| StoreError::database(&self.path, "let go of what is old")(source);
-        let base = self.base(now.saturating_sub(self.retention.bodies_ms)).map_err(fault)?;
+        // Who does not hold all bodies lets go of what is left of them, up to the last block.
+        let base = match self.follows {
+            true => self.last_height(),
+            false => self.base(now.saturating_sub(self.retention.bodies_ms)).map_err(fault)?,
+        };
         let gone = self.gone;
-        let slice = |from: u64, until: u64| (from + 1, until.min(from.saturating_add(SLICE_BLOCKS)));
+        let slice_blocks = if self.follows { STRIPPED_BLOCKS } else { SLICE_BLOCKS };
+        let slice = |from: u64, until: u64| (from + 1, until.min(from.saturating_add(slice_blocks)));
         let bodies = Some(slice(gone.bodies, base)).filter(|(from, until)| from <= until);
         let oldest = now.saturating_sub(self.retention.certificates_ms);
         let (from, until) = slice(gone.certificates.max(gone.joined), gone.bodies);
@@ -97,6 +104,7 @@ impl LedgerDb {
             home: &home,
             due_after_ms: self.due_after_ms,
             retention: self.retention,
+            follows: self.follows,
         };
         if let Some((from, until)) = bodies {
             slice.drop_bodies(from, until).map_err(|fault| fault.into_store(&path))?;
@@ -176,6 +184,7 @@ struct Slice<'c> {
     /// How long after an interval it is settled.
     due_after_ms: u64,
     retention: Retention,
+    follows: bool,
 }
 
 impl Slice<'_> {
@@ -214,9 +223,11 @@ impl Slice<'_> {
         self.connection.prepare_cached(sql)?.query_row([int(height)?], |row| unsigned(row, 0))
     }
 
-    /// True for a body that stays: about this home, public, or the admission of a member, which the state holds anyway.
+    /// True for a body that stays: about this home, public, or the admission of a member, which the state holds anyway where it
+    /// is whole.
     fn stays(&self, body: &Body) -> bool {
-        !body.is_sealed() || body.home() == Some(self.home) || matches!(body, Body::Admission(_))
+        let is_known = !self.follows && matches!(body, Body::Admission(_));
+        !body.is_sealed() || body.home() == Some(self.home) || is_known
     }
 
     fn keep_bodies(&self, block: &UnverifiedBlock) -> rusqlite::Result<()> {
@@ -246,7 +257,7 @@ impl Slice<'_> {
     }
 
     fn stays_said(&self, outcome: &Outcome) -> bool {
-        !outcome.is_sealed() || home_of(outcome) == Some(self.home)
+        !outcome.is_sealed() || outcome.home() == Some(self.home)
     }
 
     fn drop_entries(&self, block: &UnverifiedBlock) -> rusqlite::Result<()> {
@@ -316,16 +327,6 @@ impl Slice<'_> {
             rest.push(row);
         }
         Ok(self.put_back(from, until, &rest)?)
-    }
-}
-
-/// The home that an outcome is about.
-pub(super) const fn home_of(outcome: &Outcome) -> Option<&HomeId> {
-    match outcome {
-        Outcome::Home(of) => Some(&of.home),
-        Outcome::Order(of) => Some(&of.home),
-        Outcome::Breach(of) => Some(&of.home),
-        Outcome::Interval(_) | Outcome::Gate(_) | Outcome::Election(_) | Outcome::Seat(_) => None,
     }
 }
 

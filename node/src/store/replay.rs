@@ -6,8 +6,8 @@ use std::thread::ScopedJoinHandle;
 
 use ledger::codec::{Decode, Encode};
 use ledger::{
-    Block, Certificate, Chain, DelegateSet, Executed, Hash32, Header, Ledger, SignatureError, SignedEntry,
-    UnverifiedBlock,
+    Block, Certificate, Chain, DelegateSet, Executed, Followed, Hash32, Header, Ledger, SignatureError,
+    SignedEntry, UnverifiedBlock,
 };
 use rusqlite::{Connection, OptionalExtension};
 
@@ -67,6 +67,15 @@ impl StoredBlock {
             finality_ms: 0,
             checksum: Vec::new(),
         };
+        row.checksum = row.computed_checksum().0.to_vec();
+        row
+    }
+
+    /// The row of a block of which one home's part is held, beside the row.
+    pub fn of_followed(followed: &Followed, decided_wall_ms: u64) -> Self {
+        let mut row = Self::of_header(&followed.header, &followed.certificate);
+        row.entry_count = followed.entry_count.into();
+        row.decided_wall_ms = int(decided_wall_ms).unwrap_or(i64::MAX);
         row.checksum = row.computed_checksum().0.to_vec();
         row
     }

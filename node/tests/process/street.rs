@@ -92,17 +92,27 @@ impl Street {
 
     /// The same; clocks of the first home are in `zone`, and it has `devices`.
     pub fn with_devices(name: &str, homes: usize, seats: usize, devices: (&str, &str)) -> Self {
-        Self::made(name, (homes, homes, seats), devices, USUAL)
+        Self::made(name, (homes, homes, seats), devices, USUAL, |_| ())
     }
 
     /// The same at another pace.
     pub fn at_pace(name: &str, homes: usize, seats: usize, pace: Pace) -> Self {
-        Self::made(name, (homes, homes, seats), ("UTC", ""), pace)
+        Self::made(name, (homes, homes, seats), ("UTC", ""), pace, |_| ())
     }
 
     /// The same; one more house than the genesis knows stands there, and its node does not run.
     pub fn with_a_newcomer(name: &str, homes: usize, seats: usize) -> Self {
-        Self::made(name, (homes + 1, homes, seats), ("UTC", ""), USUAL)
+        Self::made(name, (homes + 1, homes, seats), ("UTC", ""), USUAL, |_| ())
+    }
+
+    /// A street whose genesis `change` has altered.
+    pub fn with_genesis(
+        name: &str,
+        (homes, seats): (usize, usize),
+        pace: Pace,
+        change: impl FnOnce(&mut Genesis),
+    ) -> Self {
+        Self::made(name, (homes, homes, seats), ("UTC", ""), pace, change)
     }
 
     fn made(
@@ -110,6 +120,7 @@ impl Street {
         (homes, founders, seats): (usize, usize, usize),
         (zone, devices): (&str, &str),
         pace: Pace,
+        change: impl FnOnce(&mut Genesis),
     ) -> Self {
         let folder = fresh_folder(name);
         let runtime =
@@ -126,7 +137,8 @@ impl Street {
             parts.push((name.clone(), identity, serial, meter_address, free_port()));
             houses.push(House { name, folder, process: None, meter, api: free_port(), starts: 0 });
         }
-        let genesis = genesis(&folder, &parts[..founders], seats, (wall_origin, pace));
+        let mut genesis = genesis(&folder, &parts[..founders], seats, (wall_origin, pace));
+        change(&mut genesis);
         fs::write(folder.join("genesis.toml"), genesis_file::render(&genesis)).unwrap();
         let peers: Vec<String> =
             parts.iter().map(|(_, identity, _, _, port)| peer(identity, *port)).collect();
@@ -214,6 +226,23 @@ impl Street {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Runs several commands side by side; each must end well.
+    pub fn say_at_once(&self, commands: &[(usize, &[&str])]) {
+        let start = |(position, arguments): &(usize, &[&str])| {
+            let folder = &self.houses[*position].folder;
+            let mut command = Command::new(program());
+            command.args(*arguments).arg("--config").arg(folder.join("commonwatt.toml"));
+            let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            (*position, piped)
+        };
+        let started: Vec<_> = commands.iter().map(start).collect();
+        for (position, child) in started {
+            let output = child.wait_with_output().unwrap();
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "h{}: ended with {}: {errors}", position + 1, output.status);
+        }
+    }
+
     /// How many intervals of a home are settled with a reading, as one node knows it.
     pub fn settled_with_reading(&self, position: usize, home: &str) -> u64 {
         let sql = format!(
@@ -261,14 +290,29 @@ impl Street {
         }
     }
 
-    fn db(&self, position: usize) -> Option<Connection> {
+    /// The folder of a home.
+    pub fn folder(&self, position: usize) -> &Path {
+        &self.houses[position].folder
+    }
+
+    /// What the API of a home says of its account, n.
+    pub fn shown_balance(&self, position: usize) -> Option<i64> {
+        let House { folder, api, .. } = &self.houses[position];
+        let token = fs::read_to_string(folder.join("api.token")).unwrap();
+        let client = api::Client::new(&format!("http://127.0.0.1:{api}"), token.trim()).unwrap();
+        self.runtime.block_on(client.balance()).ok().map(|balance| balance.balance_n)
+    }
+
+    /// The ledger database of a home.
+    pub fn db(&self, position: usize) -> Option<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
         let db = Connection::open_with_flags(self.houses[position].folder.join("ledger.db"), flags).ok()?;
         db.busy_timeout(Duration::from_secs(5)).unwrap();
         Some(db)
     }
 
-    fn count(&self, position: usize, sql: &str) -> u64 {
+    /// A count in the ledger database of a home; 0 where it has none yet.
+    pub fn count(&self, position: usize, sql: &str) -> u64 {
         let found = self.db(position).and_then(|db| db.query_row(sql, [], |row| row.get::<_, i64>(0)).ok());
         u64::try_from(found.unwrap_or(0)).unwrap()
     }
@@ -598,6 +642,7 @@ fn genesis(folder: &Path, parts: &[Parts], seats: usize, (wall_origin, pace): (u
             })
             .collect(),
         stake: ledger::Stake::Membership,
+        replicas: ledger::Replicas::All,
     };
     genesis.validate().unwrap();
     genesis

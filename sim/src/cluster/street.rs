@@ -162,5 +162,6 @@ pub(crate) fn genesis(plan: &Plan) -> Genesis {
         members: founders.collect(),
         delegates: delegates.collect(),
         stake: ledger::Stake::Membership,
+        replicas: ledger::Replicas::All,
     }
 }

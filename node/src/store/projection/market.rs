@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 
 use energy::{HomeId, Interval};
-use ledger::{
-    Body, BreachOutcome, EntryId, Executed, GateOutcome, Order, OrderOutcome, Outcome, VerifiedEntry,
-};
+use ledger::{Body, BreachOutcome, EntryId, GateOutcome, Order, OrderOutcome, Outcome, VerifiedEntry};
 use market::Side;
 use rusqlite::types::Value;
 
-use super::{INSERT, Row, Table, blob, money, number, outcomes, start, text, wh};
+use super::{Facts, INSERT, Row, Table, blob, money, number, start, text, wh};
 
 pub(super) const MARKET_ORDER: Table = Table {
     name: "market_order",
@@ -62,9 +60,9 @@ pub(super) const BREACH: Table = Table {
     verb: INSERT,
 };
 
-pub(super) fn market_orders(executed: &Executed) -> Vec<Row> {
-    let height = executed.block.header.height;
-    let row = |(position, entry): (usize, &VerifiedEntry)| {
+pub(super) fn market_orders(facts: &Facts<'_>) -> Vec<Row> {
+    let height = facts.height();
+    let row = |(position, entry): &(u64, &VerifiedEntry)| {
         let Body::Order(order) = &entry.entry().body else { return None };
         let Order { home, interval, side, price, quantity, .. } = order;
         Some(vec![
@@ -75,40 +73,40 @@ pub(super) fn market_orders(executed: &Executed) -> Vec<Row> {
             Value::Integer(price.get()),
             wh(*quantity),
             number(height),
-            number(position),
+            number(*position),
         ])
     };
-    executed.block.entries.iter().enumerate().filter_map(row).collect()
+    facts.entries.iter().filter_map(row).collect()
 }
 
 /// An order ends once: replaced, taken back, or at its gate.
-pub(super) fn order_ends(executed: &Executed) -> Vec<Row> {
-    let height = executed.block.header.height;
+pub(super) fn order_ends(facts: &Facts<'_>) -> Vec<Row> {
+    let height = facts.height();
     let ended = |order: EntryId, home: &HomeId, how: &str, filled: Value, amount: Value| {
         vec![blob(&order.0.0), text(home.as_str()), text(how), filled, amount, number(height)]
     };
-    let by_entry = |entry: &VerifiedEntry| match &entry.entry().body {
+    let by_entry = |(_, entry): &(u64, &VerifiedEntry)| match &entry.entry().body {
         Body::Order(Order { home, replaces: Some(order), .. }) => {
             Some(ended(*order, home, "replaced", number(0), number(0)))
         }
         Body::Cancel { home, order } => Some(ended(*order, home, "cancelled", number(0), number(0))),
         _ => None,
     };
-    let at_gate = |outcome: &Outcome| {
+    let at_gate = |(_, outcome): &(u64, &Outcome)| {
         let Outcome::Order(it) = outcome else { return None };
         Some(ended(it.order, &it.home, it.result().word(), wh(it.filled), money(it.amount)))
     };
-    let entries = executed.block.entries.iter().filter_map(by_entry);
-    entries.chain(executed.outcomes.iter().filter_map(at_gate)).collect()
+    let entries = facts.entries.iter().filter_map(by_entry);
+    entries.chain(facts.outcomes.iter().filter_map(at_gate)).collect()
 }
 
-pub(super) fn gates(executed: &Executed) -> Vec<Row> {
-    let height = executed.block.header.height;
-    let row = |(leaf, outcome): (u64, &Outcome)| {
+pub(super) fn gates(facts: &Facts<'_>) -> Vec<Row> {
+    let height = facts.height();
+    let row = |(leaf, outcome): &(u64, &Outcome)| {
         let Outcome::Gate(gate) = outcome else { return None };
-        Some(gate_row(gate, &Parts::of(executed, gate.interval), height, leaf))
+        Some(gate_row(gate, &Parts::of(facts, gate.interval), height, *leaf))
     };
-    outcomes(executed).filter_map(row).collect()
+    facts.outcomes.iter().filter_map(row).collect()
 }
 
 fn gate_row(gate: &GateOutcome, parts: &Parts, height: u64, leaf: u64) -> Row {
@@ -144,9 +142,9 @@ struct Parts {
 }
 
 impl Parts {
-    fn of(executed: &Executed, interval: Interval) -> Self {
+    fn of(facts: &Facts<'_>, interval: Interval) -> Self {
         let mut by_home: BTreeMap<&HomeId, (Side, u64)> = BTreeMap::new();
-        for outcome in &executed.outcomes {
+        for (_, outcome) in &facts.outcomes {
             if let Outcome::Order(OrderOutcome { home, interval: of, side, filled, .. }) = outcome
                 && *of == interval
             {
@@ -166,10 +164,10 @@ impl Parts {
 
 /// The prices of an auction where the ledger itself made them public. Others can be what one neighbour asked, and none are
 /// kept: who traded at its node has that price from the amount of its own order.
-pub(super) fn gate_prices(executed: &Executed) -> Vec<Row> {
-    let height = executed.block.header.height;
-    let nodes = executed.ledger.network().specs();
-    let rows = |outcome: &Outcome| -> Vec<Row> {
+pub(super) fn gate_prices(facts: &Facts<'_>) -> Vec<Row> {
+    let height = facts.height();
+    let nodes = facts.ledger.network().specs();
+    let rows = |(_, outcome): &(u64, &Outcome)| -> Vec<Row> {
         let Outcome::Gate(gate) = outcome else { return Vec::new() };
         if !gate.public {
             return Vec::new();
@@ -181,12 +179,12 @@ pub(super) fn gate_prices(executed: &Executed) -> Vec<Row> {
         };
         priced.filter_map(row).collect()
     };
-    executed.outcomes.iter().flat_map(rows).collect()
+    facts.outcomes.iter().flat_map(rows).collect()
 }
 
-pub(super) fn breaches(executed: &Executed) -> Vec<Row> {
-    let height = executed.block.header.height;
-    let row = |(leaf, outcome): (u64, &Outcome)| {
+pub(super) fn breaches(facts: &Facts<'_>) -> Vec<Row> {
+    let height = facts.height();
+    let row = |(leaf, outcome): &(u64, &Outcome)| {
         let Outcome::Breach(BreachOutcome { home, interval, metered, cap, .. }) = outcome else {
             return None;
         };
@@ -198,10 +196,10 @@ pub(super) fn breaches(executed: &Executed) -> Vec<Row> {
             wh(cap.import),
             wh(cap.export),
             number(height),
-            number(leaf),
+            number(*leaf),
         ])
     };
-    outcomes(executed).filter_map(row).collect()
+    facts.outcomes.iter().filter_map(row).collect()
 }
 
 const fn side_word(side: Side) -> &'static str {
@@ -216,7 +214,7 @@ mod tests {
     use std::path::Path;
 
     use energy::{Interval, Mtu, Price, WattHours};
-    use ledger::{Certificate, ConnectionSize, Forward, Genesis};
+    use ledger::{Certificate, ConnectionSize, Executed, Forward, Genesis};
     use rusqlite::Connection;
 
     use super::super::super::Durability;
@@ -392,14 +390,14 @@ mod tests {
         let executed = &mut blocks[at].0;
         let interval = gate_of(executed).interval;
         assert!(gate_of(executed).node_prices.iter().flatten().count() == 3 && !gate_of(executed).public);
-        assert_eq!(gate_prices(executed), Vec::<Row>::new());
+        assert_eq!(gate_prices(&Facts::of(executed)), Vec::<Row>::new());
         // The same gate with so many homes that its leaf is public; of its nodes one has few.
         let gate = gate_of(executed);
         gate.public = true;
         gate.node_prices[1] = None;
         let prices: Vec<_> =
             gate.node_prices.iter().flatten().map(|price| Value::Integer(price.get())).collect();
-        let rows = gate_prices(executed);
+        let rows = gate_prices(&Facts::of(executed));
         assert_eq!(
             rows.iter().map(|row| row[1].clone()).collect::<Vec<_>>(),
             [text("grid"), text("feeder-2")]

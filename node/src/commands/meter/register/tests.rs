@@ -200,6 +200,7 @@ fn genesis_of(folder: &Path, identity: &Identity, name: &str) -> Genesis {
         }],
         delegates: vec![Delegate { key: identity.consensus_public().unwrap(), home: home() }],
         stake: ledger::Stake::Membership,
+        replicas: ledger::Replicas::All,
     }
 }
 
