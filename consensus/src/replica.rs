@@ -321,6 +321,9 @@ pub struct Replica {
     logged: Option<Records>,
     /// No vote below this height: the log shows that votes were cast at it.
     vote_floor: u64,
+    /// The log found at the start, where it is of one of this node's keys and of a recovery or height that the ledger had not
+    /// reached again by then: it says what that key signed there.
+    log_ahead: Option<Records>,
     /// Whether the shell knows what time it is.
     clock_trusted: bool,
     started: bool,
@@ -365,7 +368,11 @@ impl Replica {
             return Err(ReplicaError::Speed);
         }
         let mut logged = read_records(log_bytes);
-        let key = recovery::present_key(&config.term_keys, &ledger, &logged).cloned();
+        let mut key = recovery::present_key(&config.term_keys, &ledger, &logged).cloned();
+        let log_ahead = recovery::log_ahead(&config, key.as_ref(), &ledger, &mut logged);
+        if log_ahead.is_some() {
+            key = None;
+        }
         let me = key.as_ref().map(PublicKey::of);
         let standing = recovery::standing_of(&config, me, &ledger, &mut logged);
         let vote_floor = recovery::highest_height(&logged);
@@ -389,6 +396,7 @@ impl Replica {
             elsewhere: BTreeSet::new(),
             logged: Some(logged),
             vote_floor,
+            log_ahead,
             clock_trusted: true,
             started: false,
             called: false,

@@ -8,9 +8,10 @@ use crate::codec::{CodecError, Decode, Encode, Reader, decode_list, encode_list}
 use crate::crypto::{Hash32, PublicKey, Signature};
 use crate::entry::{Chain, ENTRY_BYTES_MAX, Entry, EntryId, SIGNATURES_MAX};
 
-/// How far apart two honest nodes may be in recoveries before one takes the other for a forger. Each is checked for at the cost
-/// of a signature, only where the present one does not hold.
-const RECOVERIES_NEAR: u32 = 2;
+/// How far apart two honest nodes may be in recoveries before one takes the other for a forger: a recovery that is begun anew,
+/// because somebody holds more, takes the next number each time. Each is checked for at the cost of a signature, only where the
+/// present one does not hold.
+const RECOVERIES_NEAR: u32 = 8;
 
 /// An entry with signatures that nobody has checked yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +63,7 @@ impl SignedEntry {
         self.signatures.iter().map(|(key, _)| key)
     }
 
-    /// True if its author signed it for another recovery of this chain, one or two before or after: it counts for nothing here,
+    /// True if its author signed it for another recovery of this chain, some before or after: it counts for nothing here,
     /// but is no forgery. Its author has not heard of the last recovery yet, or this node has not.
     #[must_use]
     pub fn is_of_another_recovery(&self, chain: &Chain) -> bool {

@@ -176,7 +176,7 @@ impl Worker {
                 checked.push(Handed::Known(bytes));
                 continue;
             }
-            match verify(&self.chain, &bytes) {
+            match verify(&self.chain, &bytes, worst) {
                 Ok(entry) => {
                     fresh.push(id);
                     checked.push(Handed::Verified(entry));
@@ -189,9 +189,13 @@ impl Worker {
     }
 }
 
-fn verify(chain: &Chain, bytes: &[u8]) -> Result<VerifiedEntry, Fault> {
+/// `worst`: what was wrong with entries before it in its frame. Behind a forged one nothing more is tried than the signature.
+fn verify(chain: &Chain, bytes: &[u8], worst: Option<Fault>) -> Result<VerifiedEntry, Fault> {
     let signed = SignedEntry::from_bytes(bytes).map_err(|_| Fault::Foreign)?;
-    let is_other = || SignedEntry::from_bytes(bytes).is_ok_and(|signed| signed.is_of_another_recovery(chain));
+    let is_other = || {
+        worst != Some(Fault::Forged)
+            && SignedEntry::from_bytes(bytes).is_ok_and(|signed| signed.is_of_another_recovery(chain))
+    };
     signed.verify(chain).map_err(|_| if is_other() { Fault::Foreign } else { Fault::Forged })
 }
 

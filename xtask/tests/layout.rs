@@ -48,7 +48,7 @@ const MAY_IMPORT: [(&str, &[&str]); 14] = [
     ("tui", &["energy", "api"]),
     ("node", &["energy", "market", "ledger", "consensus", "agent", "sim", "meter", "api", "tui"]),
     ("faults", &["energy", "market", "ledger", "meter", "api"]),
-    ("corpus", &["energy", "market", "ledger", "consensus", "meter", "api", "node"]),
+    ("corpus", &["energy", "market", "ledger", "consensus", "agent", "sim", "meter", "api", "tui", "node"]),
     ("model", &["energy", "market", "ledger"]),
     ("xtask", &[]),
 ];

@@ -93,7 +93,8 @@ impl Replica {
     /// The log of the number before says nothing any more. It is begun anew with the recovery, so that a start finds that the
     /// key which holds a seat has signed nothing.
     pub(super) fn begin_log_anew(&mut self) {
-        if let (true, Some(key)) = (self.ledger.is_recovered(), self.me) {
+        let is_empty = self.logged.as_ref().is_none_or(|logged| logged.owner().is_none());
+        if let (true, true, Some(key)) = (self.ledger.is_recovered(), is_empty, self.me) {
             self.effects.push(Effect::TrimLog(new_log(*self.ledger.chain(), key)));
         }
     }

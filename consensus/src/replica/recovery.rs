@@ -1,5 +1,6 @@
 //! Coming back: what the log says, what others still hold, and when it is safe to vote again.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use ed25519_dalek::SigningKey;
@@ -93,6 +94,26 @@ pub(super) fn standing_of(
     } else {
         Standing::Recovering(BTreeSet::new())
     }
+}
+
+/// Takes out what a log says that is ahead of the ledger: of a later recovery of this chain, or of a height after the next by
+/// another of this node's keys than `present`, the one of the ledger's term. So it is where the node found an old block damaged
+/// and fetches what came after it again. Nothing may be written over such a log, and nobody votes, until the ledger is there.
+pub(super) fn log_ahead(
+    config: &ReplicaConfig,
+    present: Option<&SigningKey>,
+    ledger: &Ledger,
+    logged: &mut Records,
+) -> Option<Records> {
+    let (chain, owner) = logged.owner().filter(|_| logged.damaged_at.is_none())?;
+    let is_own = config.term_keys.iter().any(|key| PublicKey::of(key) == owner);
+    let of_another = present.map(PublicKey::of) != Some(owner);
+    let later = match chain.recovery.cmp(&ledger.chain().recovery) {
+        Ordering::Greater => true,
+        Ordering::Equal => of_another && highest_height(logged) > ledger.height() + 1,
+        Ordering::Less => false,
+    };
+    (chain.id == ledger.chain().id && is_own && later).then(|| std::mem::take(logged))
 }
 
 /// True if any of the keys holds a seat, or did for the last block: then it may have signed.
@@ -257,7 +278,7 @@ impl Replica {
     /// Turns to the term key that holds a seat at this height, if it is another one than before. A key that was made while this
     /// node runs has signed nothing; of another the others are asked first.
     pub(super) fn turn_to_seated_key(&mut self) {
-        if self.is_bound() {
+        if self.is_bound() || self.waits_for_log() {
             return;
         }
         let delegates = self.ledger.delegates();
@@ -267,14 +288,30 @@ impl Replica {
         if self.me == Some(me) {
             return;
         }
-        self.agreement = Some(Tendermint::new(*self.ledger.chain(), key, self.next_height(), delegates));
+        let mut agreement = Tendermint::new(*self.ledger.chain(), key, self.next_height(), delegates);
+        let of_this = Some((*self.ledger.chain(), me));
+        let kept = self.log_ahead.take_if(|log| log.owner() == of_this);
+        if let Some(log) = &kept {
+            recall(&mut agreement, log, self.next_height());
+        }
+        let is_new = self.new_keys.contains(&me) && kept.is_none();
+        self.agreement = Some(agreement);
         self.me = Some(me);
-        self.logged = Some(Records::default());
+        self.logged = Some(kept.unwrap_or_default());
         self.log_grown = 0;
         self.recovered.clear();
-        self.standing =
-            if self.new_keys.contains(&me) { Standing::Ready } else { Standing::Recovering(BTreeSet::new()) };
+        self.standing = if is_new { Standing::Ready } else { Standing::Recovering(BTreeSet::new()) };
         self.ask_for_own_statements();
+    }
+
+    /// True while the ledger is before what the log found at the start speaks of: see [`log_ahead`].
+    fn waits_for_log(&self) -> bool {
+        let Some((log, (chain, _))) = self.log_ahead.as_ref().and_then(|log| Some((log, log.owner()?)))
+        else {
+            return false;
+        };
+        let at = (chain.recovery, highest_height(log));
+        (self.ledger.chain().recovery, self.next_height()) < at
     }
 
     fn bar(&mut self, reason: &str) {

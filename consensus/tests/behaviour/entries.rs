@@ -294,3 +294,30 @@ fn in_a_crowd_others_entries_are_tried_when_they_are_proposed_and_what_is_invali
     assert!(!block.is_empty() && block.iter().all(|entry| entry.to_bytes() != order));
     assert_eq!(bench.replica.mempool_len(), 1002, "{}", bench.notes());
 }
+
+/// Whoever has taken a recovery up signs for the chain after it, whoever has not for the one before: both are honest.
+#[test]
+fn an_entry_of_another_recovery_is_not_taken_and_its_relayer_is_not_blamed() {
+    let mut bench = Bench::validator();
+    let blamed = |bench: &Bench| bench.effects.iter().any(|effect| matches!(effect, Effect::Blame { .. }));
+    let relay = |bench: &mut Bench, bytes: Vec<u8>| {
+        let bytes = Message::Entries(vec![bytes]).to_bytes();
+        bench.step(Input::Entries { from: street::home(4), bytes });
+    };
+    let chain = bench.chain();
+    for recovery in [1, 2] {
+        let after = ledger::Chain { recovery, ..chain };
+        relay(&mut bench, street::limit_with_number(5, 1, 200_000, &after));
+        assert!(bench.notes().contains("before or after a recovery"), "{}", bench.notes());
+    }
+    assert!(!blamed(&bench) && bench.replica.mempool_len() == 0);
+    let mut forged = street::limit_with_number(5, 1, 200_000, &chain);
+    *forged.last_mut().unwrap() ^= 1;
+    relay(&mut bench, forged);
+    assert!(blamed(&bench));
+    // Of another community it is as good as forged.
+    bench.effects.clear();
+    let elsewhere = ledger::Chain { id: ledger::Hash32([9; 32]), ..chain };
+    relay(&mut bench, street::limit_with_number(5, 1, 200_000, &elsewhere));
+    assert!(blamed(&bench));
+}

@@ -3,14 +3,15 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
+use consensus::log::{Record, read_records};
 use consensus::message::Message;
 use consensus::{Effect, Input, Now, Origin, Replica, ReplicaConfig, Timeouts, Timer};
 use ed25519_dalek::SigningKey;
 use energy::{Balance, HomeId, Timestamp};
-use ledger::codec::Encode as _;
+use ledger::codec::{Decode as _, Encode as _};
 use ledger::{
     Attestation, Block, Body, Certificate, Chain, Entry, Genesis, Ledger, PublicKey, RECOVERY_AFTER_MS, Salt,
-    SeatOffer, StandingLimits,
+    SeatOffer, StandingLimits, UnverifiedBlock,
 };
 use market::Account;
 
@@ -270,6 +271,14 @@ impl Town {
         block.recovery.as_mut().unwrap().attest(attestation);
     }
 
+    fn replayed(&self, blocks: &[(Vec<u8>, Certificate)]) -> Ledger {
+        let genesis = Ledger::genesis(&self.genesis).unwrap();
+        blocks.iter().fold(genesis, |ledger, (bytes, _)| {
+            let block = UnverifiedBlock::from_bytes(bytes).unwrap().verify(ledger.chain(), |_| None).unwrap();
+            ledger.execute(&block).unwrap().ledger
+        })
+    }
+
     fn assert_one_chain(&self, numbers: &[usize]) {
         let lowest = numbers.iter().map(|number| self.height(*number)).min().unwrap();
         let at = usize::try_from(lowest).unwrap();
@@ -502,4 +511,41 @@ fn one_liar_who_speaks_of_a_recovery_stops_nobody() {
     }
     town.run(5_000);
     assert!((0..6).all(|number| town.nodes[number].halted.is_none() && town.height(number) > height));
+}
+
+#[test]
+fn a_delegate_that_lost_blocks_behind_a_recovery_does_not_forget_what_it_signed_after_it() {
+    let mut town = Town::new(6);
+    [0, 1].into_iter().for_each(|number| town.lose_everything(number));
+    let height = usize::try_from(town.height(2)).unwrap();
+    town.run(A_DAY_MS);
+    let mut block = town.propose(4, 1, &[0, 2, 3, 4]);
+    town.attest(&mut block, &[2, 3, 4, 5]);
+    // Home 4 alone of the seated takes it up, votes at the next height, and finds a block before it damaged when it starts again.
+    town.split(&[&[4, 5], &[0, 1, 2, 3]]);
+    [4, 5].into_iter().for_each(|number| town.step(number, Input::Recover(block.to_bytes())));
+    town.run(2_000);
+    town.stop(4);
+    let (at_recovery, said) = (town.nodes[4].ledger.clone(), town.nodes[4].log.clone());
+    let votes = |log: &[u8]| {
+        let next = at_recovery.height() + 1;
+        let records = read_records(log).records.into_iter();
+        records
+            .filter(|record| matches!(record, Record::Vote(vote) if vote.height == next))
+            .collect::<Vec<_>>()
+    };
+    town.nodes[4].blocks.truncate(height - 1);
+    town.nodes[4].ledger = town.replayed(&town.nodes[4].blocks);
+    town.boot(4);
+    town.run(5_000);
+    let node = &town.nodes[4];
+    assert_eq!((node.ledger.state_root(), node.halted.as_ref()), (at_recovery.state_root(), None));
+    assert_eq!(node.log, said, "it writes nothing over what it said");
+    // As the engine does after a recovery: it starts anew, and goes on from that log.
+    town.stop(4);
+    town.split(&[&ALL]);
+    town.boot(4);
+    town.run(500);
+    let (before, after) = (votes(&said), votes(&town.nodes[4].log));
+    assert!(!before.is_empty() && after.starts_with(&before), "{before:?} then {after:?}");
 }

@@ -255,11 +255,13 @@ impl Follower {
         let mut trail = self.trail.clone();
         let mut followed = Vec::with_capacity(answer.blocks.len());
         for block in answer.blocks {
-            if !self.shell.is_vouched_for(block.header.height, block.header.id()) {
+            let next = trail.follow(block, self.view.ledger(), self.pool.entries());
+            let next = next.map_err(|error| error.to_string())?;
+            // Only of a block that is certified: whoever gives another one must not be able to stop this node.
+            if !self.shell.is_vouched_for(next.header.height, next.header.id()) {
                 return Ok(false);
             }
-            let next = trail.follow(block, self.view.ledger(), self.pool.entries());
-            followed.push(next.map_err(|error| error.to_string())?);
+            followed.push(next);
         }
         let view = answer.view.map(|bytes| self.view_after(&bytes, &trail, followed.last())).transpose()?;
         self.store(&followed, view.as_ref())?;

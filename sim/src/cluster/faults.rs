@@ -163,7 +163,7 @@ impl World {
     pub(crate) fn watch_for_lock(&mut self, message: &Message) {
         let Message::Vote(vote) = message else { return };
         let locks = vote.kind == VoteKind::Precommit && vote.round == 0 && vote.block.is_some();
-        if !self.weather.lock_armed || !locks || self.now < self.plan.faults_ms / 8 {
+        if self.healed || !self.weather.lock_armed || !locks || self.now < self.plan.faults_ms / 8 {
             return;
         }
         self.weather.lock_armed = false;

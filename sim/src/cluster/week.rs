@@ -43,7 +43,7 @@ pub(crate) struct Office {
 
 impl Plan {
     /// `homes` homes for `days`, of which `whole` have a node and two more than `delegates` stand for election; three join,
-    /// three leave, two contradict themselves, each for half a day.
+    /// three leave, two contradict themselves, each for a day.
     #[must_use]
     pub fn days(days: u64, homes: usize, whole: usize, delegates: usize) -> Self {
         let quiet = Self::quiet(118, delegates, whole - delegates);
