@@ -199,6 +199,7 @@ pub(crate) fn core_input(height: u64, record: &Record) -> Option<Input<Neighbour
             Input::TimeoutElapsed(core_timeout(Timeout { kind: *kind, round: *round }))
         }
         Record::Opened { .. }
+        | Record::Asking { .. }
         | Record::Height(_)
         | Record::Body(_)
         | Record::Pinned(_)

@@ -59,6 +59,14 @@ pub enum Record {
         /// The consensus key whose statements it holds.
         key: PublicKey,
     },
+    /// In place of [`Record::Opened`] where this key held a seat when the node first started, before it had any block: it has
+    /// signed nothing that it knows of, and still asks the others.
+    Asking {
+        /// The chain.
+        chain: Chain,
+        /// The consensus key.
+        key: PublicKey,
+    },
     /// All that follows is of this height, until the next such record.
     Height(u64),
     /// A proposed block, whole.
@@ -98,6 +106,7 @@ impl Record {
             Self::Timeout { .. } => 8,
             Self::Pinned(_) => 9,
             Self::CleanStop(_) => 10,
+            Self::Asking { .. } => 11,
         }
     }
 }
@@ -106,7 +115,7 @@ impl Encode for Record {
     fn encode(&self, out: &mut Vec<u8>) {
         out.push(self.kind());
         match self {
-            Self::Opened { chain, key } => {
+            Self::Opened { chain, key } | Self::Asking { chain, key } => {
                 LOG_VERSION.encode(out);
                 chain.encode(out);
                 key.encode(out);
@@ -136,10 +145,8 @@ impl Decode for Record {
     fn decode(r: &mut Reader<'_>) -> Result<Self, CodecError> {
         Ok(match u8::decode(r)? {
             1 => {
-                if u8::decode(r)? != LOG_VERSION {
-                    return Err(CodecError::Invalid { what: "log version" });
-                }
-                Self::Opened { chain: Decode::decode(r)?, key: Decode::decode(r)? }
+                let (chain, key) = decode_owner(r)?;
+                Self::Opened { chain, key }
             }
             2 => Self::Height(Decode::decode(r)?),
             3 => Self::Body(decode_bytes(r, "logged block", BLOCK_BYTES_MAX)?),
@@ -156,9 +163,20 @@ impl Decode for Record {
             8 => Self::Timeout { kind: decode_timeout(r)?, round: Decode::decode(r)? },
             9 => Self::Pinned(Decode::decode(r)?),
             10 => Self::CleanStop(Decode::decode(r)?),
+            11 => {
+                let (chain, key) = decode_owner(r)?;
+                Self::Asking { chain, key }
+            }
             _ => return Err(CodecError::Invalid { what: "log record" }),
         })
     }
+}
+
+fn decode_owner(r: &mut Reader<'_>) -> Result<(Chain, PublicKey), CodecError> {
+    if u8::decode(r)? != LOG_VERSION {
+        return Err(CodecError::Invalid { what: "log version" });
+    }
+    Ok((Decode::decode(r)?, Decode::decode(r)?))
 }
 
 fn decode_timeout(r: &mut Reader<'_>) -> Result<TimeoutKind, CodecError> {
@@ -193,6 +211,11 @@ pub fn new_log(chain: Chain, key: PublicKey) -> Vec<u8> {
     encode_frame(&[Record::Opened { chain, key }])
 }
 
+/// The log of a key that holds a seat before its node has any block: see [`Record::Asking`].
+pub(crate) fn asking_log(chain: Chain, key: PublicKey) -> Vec<u8> {
+    encode_frame(&[Record::Asking { chain, key }])
+}
+
 /// Bytes that read as a damaged log, for a shell that knows there was one and cannot hand over what it held.
 #[must_use]
 pub fn damaged_log() -> Vec<u8> {
@@ -222,6 +245,14 @@ impl Records {
         }
     }
 
+    /// Whose log this will be once the others have answered, where it was begun before the node had any block.
+    pub(crate) fn asks_for(&self) -> Option<(Chain, PublicKey)> {
+        match self.records.first() {
+            Some(Record::Asking { chain, key }) => Some((*chain, *key)),
+            _ => None,
+        }
+    }
+
     /// True if the log holds exactly this statement.
     pub(crate) fn holds(&self, statement: &Statement) -> bool {
         self.records.iter().any(|record| match (record, statement) {
@@ -239,7 +270,7 @@ impl Records {
         for record in &self.records {
             match record {
                 Record::Height(height) => current = *height,
-                Record::Opened { .. } | Record::CleanStop(_) => {}
+                Record::Opened { .. } | Record::Asking { .. } | Record::CleanStop(_) => {}
                 Record::Pinned(statement) if statement.height() >= wanted => kept.push(record.clone()),
                 Record::Pinned(_) => {}
                 _ if current == wanted => kept.push(record.clone()),

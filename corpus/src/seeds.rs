@@ -147,6 +147,7 @@ fn messages(blocks: &[Executed]) -> Vec<Vec<u8>> {
 fn logs(blocks: &[Executed]) -> Vec<Vec<u8>> {
     let verdict = Judged { round: 1, valid_round: Some(0), proposer: KEY, block: BLOCK, valid: true };
     let records = [
+        Record::Asking { chain: street::chain(), key: KEY },
         Record::Height(7),
         Record::Body(blocks[0].block.to_bytes()),
         Record::Vote(vote()),

@@ -11,7 +11,7 @@ use ledger::{Certificate, Ledger, PublicKey, UnverifiedBlock};
 use super::deciding::execute;
 use super::{Body, Replica, ReplicaConfig, Timer};
 use crate::agreement::Agreement;
-use crate::log::{Judged, Record, Records, encode_frame, new_log};
+use crate::log::{Judged, Record, Records, asking_log, encode_frame, new_log};
 use crate::message::{Message, STATEMENTS_MAX, Statement};
 use crate::tendermint::Tendermint;
 
@@ -66,6 +66,7 @@ pub(super) fn standing_of(
             "the consensus log is damaged at byte {at}: this node follows and does not vote until it has a new term key"
         ));
     }
+    let asks = logged.asks_for().is_some_and(|(chain, owner)| chain == *ledger.chain() && is_own(&owner));
     match logged.owner() {
         // The chain was recovered since: what this log says binds nobody any more.
         Some((chain, _)) if chain.id == ledger.chain().id && chain.recovery < ledger.chain().recovery => {
@@ -82,7 +83,7 @@ pub(super) fn standing_of(
             *logged = Records::default();
             return Standing::Recovering(BTreeSet::new());
         }
-        None if ledger.height() > 0 && has_seat(config, ledger) => {
+        None if ledger.height() > 0 && has_seat(config, ledger) && !asks => {
             return Standing::Barred(
                 "the consensus log is missing although the chain has begun: this node follows and does not vote until it has a new term key".to_owned(),
             );
@@ -164,11 +165,16 @@ impl Replica {
     }
 
     /// A key without a seat has signed nothing: its empty log is founded at the first start, so that a seat won later finds a
-    /// log that says so. With a seat the others are asked first.
+    /// log that says so. With a seat the others are asked first, and the log says that they are: a node that is stopped before
+    /// they have answered, with blocks by then, asks on when it starts again.
     fn found_log(&mut self) {
         let empty = self.logged.as_ref().is_some_and(|logged| logged.owner().is_none());
-        if let (true, false, Some(key)) = (empty, self.is_seated(), self.my_key()) {
-            self.effects.push(super::Effect::TrimLog(new_log(*self.ledger.chain(), key)));
+        let (true, Some(key)) = (empty, self.my_key()) else { return };
+        let chain = *self.ledger.chain();
+        if !self.is_seated() {
+            self.effects.push(super::Effect::TrimLog(new_log(chain, key)));
+        } else if self.ledger.height() == 0 {
+            self.effects.push(super::Effect::TrimLog(asking_log(chain, key)));
         }
     }
 
@@ -314,7 +320,10 @@ impl Replica {
         (self.ledger.chain().recovery, self.next_height()) < at
     }
 
+    /// This key has signed, but its log is empty. Before the block that shows it is stored, the log no longer says that the
+    /// others are to be asked: a missing one bars at every start.
     fn bar(&mut self, reason: &str) {
+        self.effects.extend([super::Effect::TrimLog(Vec::new()), super::Effect::SyncLog]);
         self.standing = Standing::Barred(reason.to_owned());
         self.note(reason.to_owned());
     }

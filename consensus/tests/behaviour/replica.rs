@@ -407,6 +407,42 @@ fn a_missing_log_of_a_key_that_never_held_a_seat_is_founded() {
     assert_eq!(follower.log, new_log(follower.chain(), key));
 }
 
+/// Found by simulation (seed 280): a founder whose node came late, and was killed before the others had answered it.
+#[test]
+fn a_founder_that_is_stopped_while_it_asks_asks_on_when_it_has_blocks() {
+    let mut founder = Bench::with_log(3, &[]);
+    let executed = founder.build(founder.market, &[]);
+    let certificate = founder.certificate(1, 0, executed.block.id());
+    founder.hear(founder.others()[0], &Message::Final(executed.block.to_bytes(), certificate));
+    assert_eq!((founder.replica.height(), founder.replica.is_voting()), (1, false));
+    let (genesis, ledger) = (founder.genesis.clone(), founder.replica.ledger().clone());
+
+    let mut again = Bench::at(genesis.clone(), ledger.clone(), 3, &founder.log);
+    assert_eq!((again.replica.barred(), again.replica.is_voting()), (None, false));
+    let nothing = Message::RecoverResponse { height: 2, statements: vec![] };
+    again.hear(again.others()[0], &nothing);
+    again.hear(again.others()[1], &nothing);
+    assert!(again.replica.is_voting());
+
+    let lost = Bench::at(genesis, ledger, 3, &[]);
+    assert!(lost.replica.barred().unwrap().contains("missing"), "with blocks and no log at all it may have voted");
+}
+
+#[test]
+fn a_founder_that_the_chain_shows_has_signed_is_barred_at_the_next_start_too() {
+    let mut founder = Bench::with_log(0, &[]);
+    let executed = founder.build(founder.market, &[]);
+    let certificate = founder.certificate(1, 0, executed.block.id());
+    founder.hear(founder.others()[0], &Message::Final(executed.block.to_bytes(), certificate));
+    assert!(founder.replica.barred().unwrap().contains("the chain bears signatures of this term key"));
+    assert_eq!(founder.log, []);
+    let trimmed = founder.effects.iter().rposition(|effect| matches!(effect, Effect::TrimLog(_)));
+    let stored = founder.effects.iter().position(|effect| matches!(effect, Effect::Commit(_)));
+    assert!(trimmed < stored, "the log says so before the block that shows it is stored");
+    let (genesis, ledger) = (founder.genesis.clone(), founder.replica.ledger().clone());
+    assert!(Bench::at(genesis, ledger, 0, &founder.log).replica.barred().is_some());
+}
+
 #[test]
 fn a_damaged_log_bars_from_voting_and_is_left_as_it_is() {
     let genesis = genesis();
