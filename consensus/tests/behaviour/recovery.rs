@@ -10,8 +10,8 @@ use ed25519_dalek::SigningKey;
 use energy::{Balance, HomeId, Timestamp};
 use ledger::codec::{Decode as _, Encode as _};
 use ledger::{
-    Attestation, Block, Body, Certificate, Chain, Entry, Genesis, Ledger, PublicKey, RECOVERY_AFTER_MS, Salt,
-    SeatOffer, StandingLimits, UnverifiedBlock,
+    Attestation, Ballot, Block, Body, Certificate, Chain, DemoClock, Entry, Genesis, Ledger, PublicKey,
+    RECOVERY_AFTER_MS, Salt, SeatOffer, StandingLimits, TermKeys, UnverifiedBlock,
 };
 use market::Account;
 
@@ -55,7 +55,11 @@ struct Town {
 impl Town {
     /// Four delegates among `homes`, and a few blocks.
     fn new(homes: usize) -> Self {
-        let genesis = street::genesis(homes, 4);
+        Self::of(street::genesis(homes, 4))
+    }
+
+    fn of(genesis: Genesis) -> Self {
+        let homes = genesis.members.len();
         let ledger = Ledger::genesis(&genesis).unwrap();
         let node = |number: usize| Node {
             replica: None,
@@ -271,6 +275,34 @@ impl Town {
         block.recovery.as_mut().unwrap().attest(attestation);
     }
 
+    /// A home votes for three of the four that hold seats, and one of these stands for the coming term with new keys.
+    fn stand_again(&mut self, home: usize) {
+        let ledger = self.nodes[home].ledger.clone();
+        let (chain, term) = (*ledger.chain(), ledger.coming_term());
+        let member = street::key(Purpose::Member, home);
+        let entry =
+            |number, body| Entry { signer: PublicKey::of(&member), number, salt: Salt([1; 16]), body };
+        let number = u64::from(term) * 2;
+        let ballot = Ballot::Approve((0..4).filter(|seat| *seat != home % 4).map(street::home).collect());
+        let vote = entry(number, Body::Vote { home: street::home(home), ballot }).sign(&chain, &member);
+        self.step(home, Input::Entry { bytes: vote.to_bytes(), origin: Origin::Own });
+        if home < 4 {
+            let [own, cosigner] = [false, true].map(|cosigner| term_key(home, term, cosigner));
+            let keys = TermKeys { consensus: PublicKey::of(&own), cosigner: PublicKey::of(&cosigner) };
+            let body = Body::Candidacy { home: street::home(home), term, keys: Some(keys) };
+            let candidacy = entry(number + 1, body).sign(&chain, &member);
+            let candidacy = candidacy.countersign(&chain, &own).countersign(&chain, &cosigner);
+            self.nodes[home].keys.push(own.clone());
+            self.nodes[home].replica.as_mut().unwrap().learn_term_key(own);
+            self.step(home, Input::Entry { bytes: candidacy.to_bytes(), origin: Origin::Own });
+        }
+    }
+
+    /// The key with which a home holds its seat, as home `by` knows.
+    fn seat(&self, by: usize, home: usize) -> PublicKey {
+        self.nodes[by].ledger.delegates().of_home(&street::home(home)).expect("a seat").key
+    }
+
     fn replayed(&self, blocks: &[(Vec<u8>, Certificate)]) -> Ledger {
         let genesis = Ledger::genesis(&self.genesis).unwrap();
         blocks.iter().fold(genesis, |ledger, (bytes, _)| {
@@ -291,6 +323,12 @@ impl Town {
             assert!(same, "home {number} has other blocks");
         }
     }
+}
+
+/// The votes of a height that a log holds.
+fn votes_of(log: &[u8], height: u64) -> Vec<Record> {
+    let records = read_records(log).records.into_iter();
+    records.filter(|record| matches!(record, Record::Vote(vote) if vote.height == height)).collect()
 }
 
 fn number_of(home: &HomeId) -> usize {
@@ -527,13 +565,6 @@ fn a_delegate_that_lost_blocks_behind_a_recovery_does_not_forget_what_it_signed_
     town.run(2_000);
     town.stop(4);
     let (at_recovery, said) = (town.nodes[4].ledger.clone(), town.nodes[4].log.clone());
-    let votes = |log: &[u8]| {
-        let next = at_recovery.height() + 1;
-        let records = read_records(log).records.into_iter();
-        records
-            .filter(|record| matches!(record, Record::Vote(vote) if vote.height == next))
-            .collect::<Vec<_>>()
-    };
     town.nodes[4].blocks.truncate(height - 1);
     town.nodes[4].ledger = town.replayed(&town.nodes[4].blocks);
     town.boot(4);
@@ -546,6 +577,50 @@ fn a_delegate_that_lost_blocks_behind_a_recovery_does_not_forget_what_it_signed_
     town.split(&[&ALL]);
     town.boot(4);
     town.run(500);
-    let (before, after) = (votes(&said), votes(&town.nodes[4].log));
+    let next = at_recovery.height() + 1;
+    let (before, after) = (votes_of(&said, next), votes_of(&town.nodes[4].log, next));
     assert!(!before.is_empty() && after.starts_with(&before), "{before:?} then {after:?}");
+}
+
+/// Found by simulation (seeds 288 and 6198): the old block that it found damaged was of a term in which it had another key.
+#[test]
+fn a_delegate_that_lost_blocks_behind_a_new_term_does_not_forget_what_it_signed_in_it() {
+    let clock = DemoClock {
+        origin: street::start(),
+        wall_origin: street::start(),
+        speed: SPEED,
+        assurance_every: 96,
+        epoch_every: 2,
+    };
+    let mut town = Town::of(Genesis { clock: Some(clock), ..street::genesis(6, 4) });
+    let founding = town.seat(3, 3);
+    let mut stood = 0;
+    while town.seat(3, 3) == founding {
+        assert!(stood < 8, "no election has given it a new key");
+        if town.nodes[3].ledger.coming_term() > stood {
+            stood = town.nodes[3].ledger.coming_term();
+            ALL.into_iter().for_each(|home| town.stand_again(home));
+        }
+        town.run(100);
+    }
+    town.run(2_000);
+    // It votes at a height that nobody decides, and finds a block of the founding term damaged when it starts again.
+    town.split(&[&[3, 4, 5], &[0], &[1], &[2]]);
+    town.run(4_000);
+    town.stop(3);
+    let (next, said) = (town.height(3) + 1, town.nodes[3].log.clone());
+    let before = votes_of(&said, next);
+    town.nodes[3].blocks.truncate(2);
+    town.nodes[3].ledger = town.replayed(&town.nodes[3].blocks);
+    assert_eq!(town.seat(3, 3), founding);
+    town.boot(3);
+    town.run(5_000);
+    assert_eq!(town.height(3) + 1, next, "it has fetched its blocks again");
+    town.split(&[&ALL]);
+    town.run(400);
+    let after = votes_of(&town.nodes[3].log, next);
+    assert!(!before.is_empty() && after.starts_with(&before), "{before:?} then {after:?}");
+    town.run(5_000);
+    assert!(town.height(3) > next, "and it goes on");
+    town.assert_one_chain(&ALL);
 }

@@ -425,7 +425,10 @@ fn a_founder_that_is_stopped_while_it_asks_asks_on_when_it_has_blocks() {
     assert!(again.replica.is_voting());
 
     let lost = Bench::at(genesis, ledger, 3, &[]);
-    assert!(lost.replica.barred().unwrap().contains("missing"), "with blocks and no log at all it may have voted");
+    assert!(
+        lost.replica.barred().unwrap().contains("missing"),
+        "with blocks and no log at all it may have voted"
+    );
 }
 
 #[test]
