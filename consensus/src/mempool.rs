@@ -15,8 +15,8 @@ use std::ops::Bound;
 use energy::{HomeId, Timestamp};
 use ledger::codec::Decode as _;
 use ledger::{
-    Body, ENTRY_BYTES_MAX, Entry, EntryError, EntryId, Hash32, Ledger, PublicKey, SignedEntry, Stream,
-    VerifiedEntry,
+    Body, ENTRY_BYTES_MAX, Entry, EntryError, EntryId, Hash32, KnownKeys, Ledger, PublicKey, SignedEntry,
+    Stream, VerifiedEntry,
 };
 
 use shares::{Class, Owner, Shares, owner_of};
@@ -114,6 +114,7 @@ pub(crate) struct Mempool {
     /// After which id the next look begins, at all and at those.
     rechecked: Option<EntryId>,
     rechecked_pending: Option<EntryId>,
+    keys: KnownKeys,
     /// Own entries that a twin with a lower hash put out of the pool.
     displaced: Vec<(EntryId, String)>,
 }
@@ -204,7 +205,7 @@ impl Mempool {
 
     /// The cheap questions first: a signature costs more than all of them.
     fn verify(
-        &self,
+        &mut self,
         ledger: &Ledger,
         id: &EntryId,
         arrival: &Arrival<'_>,
@@ -221,7 +222,7 @@ impl Mempool {
         let signed = decode(bytes).map_err(|reason| Admission::Refused(*id, reason))?;
         self.is_wanted(ledger, id, signed.unchecked(), origin)?;
         let chain = ledger.chain();
-        signed.verify(chain).map_err(|error| match decode(bytes) {
+        signed.verify_among(chain, &mut self.keys).map_err(|error| match decode(bytes) {
             Ok(signed) if signed.is_of_another_recovery(chain) => {
                 Admission::Refused(*id, OTHER_RECOVERY.to_owned())
             }

@@ -1,6 +1,7 @@
 //! Hashes, keys and signatures. Every hash and every signature names what it is for, so that bytes made for one
 //! purpose are worthless for another.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
@@ -92,9 +93,45 @@ impl PublicKey {
     }
 
     fn checks(&self, message: &[u8], signature: &Signature) -> bool {
-        VerifyingKey::from_bytes(&self.0).is_ok_and(|key| {
-            key.verify_strict(message, &ed25519_dalek::Signature::from_bytes(&signature.0)).is_ok()
-        })
+        VerifyingKey::from_bytes(&self.0).is_ok_and(|key| is_strictly_of(&key, message, signature))
+    }
+}
+
+fn is_strictly_of(key: &VerifyingKey, message: &[u8], signature: &Signature) -> bool {
+    key.verify_strict(message, &ed25519_dalek::Signature::from_bytes(&signature.0)).is_ok()
+}
+
+/// So many keys are kept: those of a thousand homes, each with a member's and a reading's; 0.5 MB.
+const KNOWN_KEYS_MAX: usize = 2048;
+
+/// Public keys taken apart: working out the point of a key from its bytes is a tenth of a check, and the same members sign
+/// again and again. The answers are those of [`PublicKey::verifies`].
+#[derive(Debug, Clone, Default)]
+pub struct KnownKeys(BTreeMap<PublicKey, VerifyingKey>);
+
+impl KnownKeys {
+    /// True if `signature` over `message` was made with `key`.
+    pub fn verifies(&mut self, key: &PublicKey, message: &[u8], signature: &Signature) -> bool {
+        #[cfg(feature = "remembered-signatures")]
+        return crate::remembered::or_check(key, message, signature, || self.checks(key, message, signature));
+        #[cfg(not(feature = "remembered-signatures"))]
+        self.checks(key, message, signature)
+    }
+
+    fn checks(&mut self, key: &PublicKey, message: &[u8], signature: &Signature) -> bool {
+        if let Some(known) = self.0.get(key) {
+            return is_strictly_of(known, message, signature);
+        }
+        let Ok(taken_apart) = VerifyingKey::from_bytes(&key.0) else { return false };
+        let holds = is_strictly_of(&taken_apart, message, signature);
+        if holds {
+            // Keys that anybody can make may fill it: then it begins anew, and no check costs more than without it.
+            if self.0.len() >= KNOWN_KEYS_MAX {
+                self.0.clear();
+            }
+            self.0.insert(*key, taken_apart);
+        }
+        holds
     }
 }
 
@@ -191,6 +228,23 @@ mod tests {
         let mut signature = [0; 64];
         signature[0] = 1;
         assert!(!PublicKey(identity).verifies(b"any message", &Signature(signature)));
+        assert!(!KnownKeys::default().verifies(&PublicKey(identity), b"any message", &Signature(signature)));
+    }
+
+    #[test]
+    fn a_known_key_answers_as_a_new_one_and_no_flood_of_keys_keeps_more_than_the_limit() {
+        let mut keys = KnownKeys::default();
+        for number in 0..KNOWN_KEYS_MAX + 2 {
+            let secret = SigningKey::from_bytes(&Hash32::of(&[&number.to_be_bytes()]).0);
+            let (key, signature) = (PublicKey::of(&secret), Signature::sign(&secret, b"said"));
+            if number > 0 {
+                assert!(keys.verifies(&key, b"said", &signature));
+                assert!(keys.verifies(&key, b"said", &signature), "now it is known");
+            }
+            assert!(!keys.verifies(&key, b"not said", &signature));
+            assert!(keys.0.len() <= KNOWN_KEYS_MAX);
+            assert_eq!(keys.0.contains_key(&key), number > 0, "kept once it has signed");
+        }
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub use assurance::{
 };
 pub use block::*;
 pub use checkpoint::*;
-pub use crypto::{Hash32, PublicKey, Salt, Signature};
+pub use crypto::{Hash32, KnownKeys, PublicKey, Salt, Signature};
 pub use delegates::BallotState;
 pub use delegation::{BARRED_MS, EPOCH_HEIGHTS, EPOCH_MS, Epoch, STAKE_DAYS, TermKeys};
 pub use election::{

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ed25519_dalek::SigningKey;
 
 use crate::codec::{CodecError, Decode, Encode, Reader, decode_list, encode_list};
-use crate::crypto::{Hash32, PublicKey, Signature};
+use crate::crypto::{Hash32, KnownKeys, PublicKey, Signature};
 use crate::entry::{Chain, ENTRY_BYTES_MAX, Entry, EntryId, SIGNATURES_MAX};
 
 /// How far apart two honest nodes may be in recoveries before one takes the other for a forger: a recovery that is begun anew,
@@ -81,6 +81,22 @@ impl SignedEntry {
     /// [`SignatureError`]: wrong chain, forged, the author missing, a signature twice, too long, or with a field that
     /// nobody else could decode.
     pub fn verify(self, chain: &Chain) -> Result<VerifiedEntry, SignatureError> {
+        self.verify_by(chain, PublicKey::verifies)
+    }
+
+    /// As [`SignedEntry::verify`], where entries of the same keys are checked again and again.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn verify_among(self, chain: &Chain, keys: &mut KnownKeys) -> Result<VerifiedEntry, SignatureError> {
+        self.verify_by(chain, |key, message, signature| keys.verifies(key, message, signature))
+    }
+
+    fn verify_by(
+        self,
+        chain: &Chain,
+        mut verifies: impl FnMut(&PublicKey, &[u8], &Signature) -> bool,
+    ) -> Result<VerifiedEntry, SignatureError> {
         let bytes = self.to_bytes();
         if bytes.len() > ENTRY_BYTES_MAX {
             return Err(SignatureError::TooLong { bytes: bytes.len() });
@@ -102,7 +118,7 @@ impl SignedEntry {
         }
         let message = self.entry.signing_bytes(chain);
         for (key, signature) in &self.signatures {
-            if !key.verifies(&message, signature) {
+            if !verifies(key, &message, signature) {
                 return Err(SignatureError::Forged { key: *key });
             }
         }

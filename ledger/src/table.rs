@@ -9,6 +9,8 @@ use crate::crypto::Hash32;
 /// A key's first hash byte names its group by the upper half and its bucket in it by the lower.
 const GROUPS: usize = 16;
 const BUCKETS: usize = 256;
+/// Room for the encoding of any key, so that it is made in one piece.
+const KEY_BYTES: usize = 128;
 
 #[derive(Debug, Clone)]
 struct Bucket<K, V> {
@@ -37,7 +39,9 @@ impl<K: Ord + Clone + Encode, V: Clone + Encode> Default for Table<K, V> {
 
 impl<K: Ord + Clone + Encode, V: Clone + Encode> Table<K, V> {
     fn bucket_of(key: &K) -> usize {
-        let [first, ..] = Hash32::of(&[&key.to_bytes()]).0;
+        let mut bytes = Vec::with_capacity(KEY_BYTES);
+        key.encode(&mut bytes);
+        let [first, ..] = Hash32::of(&[&bytes]).0;
         usize::from(first)
     }
 

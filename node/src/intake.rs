@@ -13,7 +13,7 @@ use std::time::Duration;
 use consensus::message::{self, Message};
 use consensus::{Handed, entry_id};
 use ledger::codec::Decode as _;
-use ledger::{Chain, EntryId, PublicKey, SignedEntry, VerifiedEntry};
+use ledger::{Chain, EntryId, KnownKeys, PublicKey, SignedEntry, VerifiedEntry};
 
 use crate::engine::{Command, EngineHandle};
 use crate::network::{Lane, NetworkEvent, NetworkHandle, Offence, Topic, Unjudged};
@@ -52,8 +52,9 @@ impl Intake {
         let remembered = Arc::new(Mutex::new(Remembered::default()));
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         for number in 0..processors.div_ceil(2) {
-            let worker = Worker {
+            let mut worker = Worker {
                 chain,
+                keys: KnownKeys::default(),
                 queue: Arc::clone(&queue),
                 remembered: Arc::clone(&remembered),
                 engine: engine.clone(),
@@ -136,6 +137,7 @@ enum Fault {
 
 struct Worker {
     chain: Chain,
+    keys: KnownKeys,
     queue: Arc<Mutex<Receiver<Job>>>,
     remembered: Arc<Mutex<Remembered>>,
     engine: EngineHandle,
@@ -144,7 +146,7 @@ struct Worker {
 
 impl Worker {
     /// Until nobody hands in frames any more, or the engine is gone.
-    fn run(&self) {
+    fn run(&mut self) {
         loop {
             // One thread waits for the next frame while the others work.
             let job = lock(&self.queue).recv();
@@ -167,7 +169,7 @@ impl Worker {
     }
 
     /// The entries whose signatures hold, and the worst that is wrong with one of the others.
-    fn check(&self, entries: Vec<Vec<u8>>) -> (Vec<Handed>, Option<Fault>) {
+    fn check(&mut self, entries: Vec<Vec<u8>>) -> (Vec<Handed>, Option<Fault>) {
         let mut checked = Vec::with_capacity(entries.len());
         let (mut fresh, mut worst) = (Vec::new(), None);
         for bytes in entries {
@@ -176,7 +178,7 @@ impl Worker {
                 checked.push(Handed::Known(bytes));
                 continue;
             }
-            match verify(&self.chain, &bytes, worst) {
+            match verify(&self.chain, &mut self.keys, &bytes, worst) {
                 Ok(entry) => {
                     fresh.push(id);
                     checked.push(Handed::Verified(entry));
@@ -190,13 +192,18 @@ impl Worker {
 }
 
 /// `worst`: what was wrong with entries before it in its frame. Behind a forged one nothing more is tried than the signature.
-fn verify(chain: &Chain, bytes: &[u8], worst: Option<Fault>) -> Result<VerifiedEntry, Fault> {
+fn verify(
+    chain: &Chain,
+    keys: &mut KnownKeys,
+    bytes: &[u8],
+    worst: Option<Fault>,
+) -> Result<VerifiedEntry, Fault> {
     let signed = SignedEntry::from_bytes(bytes).map_err(|_| Fault::Foreign)?;
     let is_other = || {
         worst != Some(Fault::Forged)
             && SignedEntry::from_bytes(bytes).is_ok_and(|signed| signed.is_of_another_recovery(chain))
     };
-    signed.verify(chain).map_err(|_| if is_other() { Fault::Foreign } else { Fault::Forged })
+    signed.verify_among(chain, keys).map_err(|_| if is_other() { Fault::Foreign } else { Fault::Forged })
 }
 
 /// Ids of entries whose signatures held.
