@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use ed25519_dalek::SigningKey;
 use energy::{
     Balance, ClockQuality, HomeId, Interval, MeterSerial, Mtu, NodeId, Price, Quality, Reading, TakenAt,
-    WattHours,
+    Timestamp, WattHours,
 };
 use ledger::codec::Encode;
 use ledger::{
@@ -135,7 +135,7 @@ pub(super) fn genesis(
     first: Interval,
     speed: u32,
 ) -> anyhow::Result<Genesis> {
-    let root = NodeId::new("grid")?;
+    let root = root()?;
     let mut members = Vec::new();
     for (number, key) in authors.iter().enumerate() {
         let keys = MemberKeys {
@@ -171,12 +171,7 @@ pub(super) fn genesis(
         let key = identity.consensus_public().context("it has no consensus key")?;
         Ok(Delegate { key, home: HomeId::new(&format!("d{number}"))? })
     });
-    let role = |name| PublicKey::of(&key_of(name, 0));
     let genesis = Genesis {
-        name: "bench".to_owned(),
-        mtu: Mtu::Min15,
-        currency: "CNY".to_owned(),
-        start: first.start(),
         clock: Some(DemoClock {
             origin: first.start(),
             wall_origin: first.start(),
@@ -184,13 +179,30 @@ pub(super) fn genesis(
             assurance_every: Mtu::Min15.per_day(),
             epoch_every: Mtu::Min15.per_day(),
         }),
+        members,
+        delegates: seats.collect::<anyhow::Result<Vec<_>>>()?,
+        ..terms("bench", first.start())?
+    };
+    genesis.validate()?;
+    Ok(genesis)
+}
+
+/// A community in which every bench can trade, before it has members.
+pub(super) fn terms(name: &str, start: Timestamp) -> anyhow::Result<Genesis> {
+    let role = |name| PublicKey::of(&key_of(name, 0));
+    Ok(Genesis {
+        name: name.to_owned(),
+        mtu: Mtu::Min15,
+        currency: "CNY".to_owned(),
+        start,
+        clock: None,
         due_after_ms: Mtu::Min15.ms(),
         forward: Forward::Auction,
         market: ledger::MarketTerms::default(),
         supplier_leg: SupplierLeg::Ledger,
         supplier_credit: Balance::ZERO,
         network: vec![NodeSpec {
-            id: root,
+            id: root()?,
             parent: None,
             fee_up: Price::ZERO,
             fee_down: Price::ZERO,
@@ -211,11 +223,14 @@ pub(super) fn genesis(
             metering_operator: None,
         },
         root_meter: None,
-        members,
-        delegates: seats.collect::<anyhow::Result<Vec<_>>>()?,
+        members: Vec::new(),
+        delegates: Vec::new(),
         stake: ledger::Stake::Membership,
         replicas: ledger::Replicas::All,
-    };
-    genesis.validate()?;
-    Ok(genesis)
+    })
+}
+
+/// The only node of its network.
+pub(super) fn root() -> anyhow::Result<NodeId> {
+    Ok(NodeId::new("grid")?)
 }

@@ -12,18 +12,18 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use ed25519_dalek::SigningKey;
 use energy::{
-    Balance, ClockQuality, HomeId, Interval, MeterSerial, Mtu, NodeId, Price, Quality, Reading, TakenAt,
-    WattHours,
+    Balance, ClockQuality, HomeId, Interval, MeterSerial, Mtu, Price, Quality, Reading, TakenAt, WattHours,
 };
 use ledger::codec::Encode;
 use ledger::{
-    Admission, Body, Caps, Certificate, Delegate, Entry, Executed, Forward, Genesis, GenesisMember, Hash32,
-    Ledger, MemberKeys, MeterEvidence, MeterRegistration, Order, PublicKey, Roles, Salt, Signature,
-    TariffPoint, VerifiedEntry, VoteKind, reading_hash, vote_signing_bytes,
+    Admission, Body, Certificate, Delegate, Entry, Executed, Genesis, GenesisMember, Hash32, Ledger,
+    MemberKeys, MeterEvidence, MeterRegistration, Order, PublicKey, Salt, Signature, VerifiedEntry, VoteKind,
+    reading_hash, vote_signing_bytes,
 };
-use market::{NodeSpec, Side, SupplierLeg};
+use market::{Side, SupplierLeg};
 use serde::Serialize;
 
+use super::street::{root, terms};
 use crate::cli::Output;
 use crate::demo::proc_figure;
 use crate::folder::Folder;
@@ -436,7 +436,7 @@ fn key(purpose: &str, at: u64) -> SigningKey {
 }
 
 fn genesis(homes: &[Home], seats: &[SigningKey]) -> anyhow::Result<Genesis> {
-    let root = NodeId::new("grid")?;
+    let root = root()?;
     let member = |(at, home): (usize, &Home)| -> anyhow::Result<GenesisMember> {
         let admission = Admission {
             home: home.id.clone(),
@@ -460,45 +460,11 @@ fn genesis(homes: &[Home], seats: &[SigningKey]) -> anyhow::Result<Genesis> {
     };
     let seat =
         |(seat, home): (&SigningKey, &Home)| Delegate { key: PublicKey::of(seat), home: home.id.clone() };
-    let role = |name| PublicKey::of(&key(name, 0));
-    let node = |id: NodeId| NodeSpec {
-        id,
-        parent: None,
-        fee_up: Price::ZERO,
-        fee_down: Price::ZERO,
-        up: None,
-        down: None,
-    };
     let genesis = Genesis {
-        name: "year".to_owned(),
-        mtu: Mtu::Min15,
-        currency: "CNY".to_owned(),
-        start: Interval::parse("2025-01-01T00:00:00Z", Mtu::Min15)?.start(),
-        clock: None,
-        due_after_ms: Mtu::Min15.ms(),
-        forward: Forward::Auction,
-        market: ledger::MarketTerms::default(),
-        supplier_leg: SupplierLeg::Ledger,
         supplier_credit: Balance::new(i64::MAX / 1_000),
-        network: vec![node(root.clone())],
-        tariff: TariffPoint { import_price: Price::new(250_000), export_price: Price::new(80_000) },
-        caps: Caps {
-            price_min: Price::ZERO,
-            price_max: Price::new(1_000_000),
-            transfer_max: Balance::new(1_000_000_000_000),
-        },
-        roles: Roles {
-            operator: role("operator"),
-            treasurer: role("treasurer"),
-            auditor: role("auditor"),
-            trustee: None,
-            metering_operator: None,
-        },
-        root_meter: None,
         members: homes.iter().enumerate().map(member).collect::<anyhow::Result<_>>()?,
         delegates: seats.iter().zip(homes).map(seat).collect(),
-        stake: ledger::Stake::Membership,
-        replicas: ledger::Replicas::All,
+        ..terms("year", Interval::parse("2025-01-01T00:00:00Z", Mtu::Min15)?.start())?
     };
     genesis.validate()?;
     Ok(genesis)
