@@ -20,7 +20,7 @@ use ledger::{
     MemberKeys, MeterEvidence, MeterRegistration, Order, PublicKey, Salt, Signature, VerifiedEntry, VoteKind,
     reading_hash, vote_signing_bytes,
 };
-use market::{Side, SupplierLeg};
+use market::Side;
 use serde::Serialize;
 
 use super::street::{root, terms};
