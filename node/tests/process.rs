@@ -111,20 +111,17 @@ fn a_meter_that_is_gone_leaves_a_gap_that_its_next_reading_closes_to_the_watt_ho
     street.assert_energy_adds_up(0);
 }
 
-/// The whole of docs/recovery.md, with the commands of the program.
-#[test]
-fn two_of_four_delegates_lose_their_cards_and_the_members_recover_the_chain() {
-    let _alone = alone();
-    let mut street = Street::at_pace("recovery", 5, 4, street::FAST);
-    street.wait_until_settled(2, Duration::from_secs(60));
+/// Two of the four delegates, the first two homes, lose everything; the height at which the chain stops.
+fn lose_two_cards(street: &mut Street) -> u64 {
     street.lose_card(0);
     street.lose_card(1);
     // A block that was already decided may still be stored.
     sleep(Duration::from_secs(2));
-    let height = street.height(2);
-    street.say(2, &["ledger", "recover", "offer", "--out", "early.offer"]);
-    let early = street.command(2, &["ledger", "recover", "propose", "early.offer", "--out", "early.block"]);
-    assert!(String::from_utf8_lossy(&early.stderr).contains("after 24 hours without one"));
+    street.height(2)
+}
+
+/// The two come back with new cards, and a day of market time passes.
+fn come_back_a_day_later(street: &mut Street, height: u64) {
     street.restart(0, &[]);
     street.restart(1, &[]);
     // 24 hours of market time, and a little.
@@ -132,7 +129,11 @@ fn two_of_four_delegates_lose_their_cards_and_the_members_recover_the_chain() {
     let fetched = |street: &Street| street.height(0) == height && street.height(1) == height;
     street.wait_until(Duration::from_secs(30), "new cards have fetched the chain", fetched);
     assert_eq!(street.height(2), height, "two of four delegates made a block");
+}
 
+/// The first four homes offer to hold seats, the third proposes the block, and these members attest it, and two roles: the command
+/// that joins what they attested.
+fn attested(street: &Street, members: &[usize]) -> Vec<String> {
     let offers: Vec<String> = (0..4).map(|position| format!("h{}.offer", position + 1)).collect();
     for (position, offer) in offers.iter().enumerate() {
         street.say(position, &["ledger", "recover", "offer", "--out", offer]);
@@ -140,18 +141,34 @@ fn two_of_four_delegates_lose_their_cards_and_the_members_recover_the_chain() {
     let mut propose = vec!["ledger", "recover", "propose", "--out", "recovery.block"];
     propose.extend(offers.iter().map(String::as_str));
     street.say(2, &propose);
-    let mut collect = vec!["ledger", "recover", "collect", "--out", "all.block"];
-    for (position, block) in [(0, "h1.block"), (2, "h3.block"), (4, "h5.block")] {
-        street.say(position, &["ledger", "recover", "attest", "recovery.block", "--out", block]);
+    let mut collect = ["ledger", "recover", "collect", "--out", "all.block"].map(str::to_owned).to_vec();
+    for position in members {
+        let block = format!("h{}.block", position + 1);
+        street.say(*position, &["ledger", "recover", "attest", "recovery.block", "--out", &block]);
         collect.push(block);
     }
     for (key, block) in [("operator.key", "operator.block"), ("auditor.key", "auditor.block")] {
         street.say(2, &["ledger", "recover", "attest", "recovery.block", "--role-key", key, "--out", block]);
-        collect.push(block);
+        collect.push(block.to_owned());
     }
+    collect
+}
+
+/// The whole of docs/recovery.md, with the commands of the program.
+#[test]
+fn two_of_four_delegates_lose_their_cards_and_the_members_recover_the_chain() {
+    let _alone = alone();
+    let mut street = Street::at_pace("recovery", 5, 4, street::FAST);
+    street.wait_until_settled(2, Duration::from_secs(60));
+    let height = lose_two_cards(&mut street);
+    street.say(2, &["ledger", "recover", "offer", "--out", "early.offer"]);
+    let early = street.command(2, &["ledger", "recover", "propose", "early.offer", "--out", "early.block"]);
+    assert!(String::from_utf8_lossy(&early.stderr).contains("after 24 hours without one"));
+    come_back_a_day_later(&mut street, height);
+    let collect = attested(&street, &[0, 2, 4]);
     let missing = street.command(2, &["ledger", "recover", "collect", "h1.block", "h3.block"]);
     assert_eq!(missing.status.code(), Some(6), "two of five members and no role are not enough");
-    let enough = street.say(3, &collect);
+    let enough = street.say(3, &collect.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(enough.contains("enough     yes"), "{enough}");
     street.say(4, &["ledger", "recover", "publish", "all.block"]);
     let goes_on = |street: &Street| (0..5).all(|position| street.height(position) > height + 8);

@@ -9,8 +9,8 @@ use std::time::Duration;
 use energy::Interval;
 use ledger::{Certificate, Forward, Replicas, codec::Decode as _};
 
-use super::alone;
 use super::street::{FAST, Street, verify};
+use super::{alone, attested, come_back_a_day_later, lose_two_cards};
 
 /// An epoch has so many intervals, of a second each.
 const EPOCH: u32 = 10;
@@ -68,6 +68,36 @@ fn homes_that_do_not_hold_all_bodies_live_like_the_others_and_hold_nothing_of_th
     for position in 0..6 {
         let output = verify(street.folder(position));
         assert!(output.status.success(), "h{}: {}", position + 1, text(&output.stderr));
+    }
+}
+
+/// Two delegates lose their cards: of six members the two that are left and the two followers attest, and all go on.
+#[test]
+fn homes_that_do_not_hold_all_bodies_attest_a_recovery_and_follow_it() {
+    let _alone = alone();
+    let mut street = street();
+    let settles = |street: &Street, from: u64| street.settled_with_reading(5, "h6") > from;
+    street.wait_until(PATIENCE, "a follower settles", |street| settles(street, 1));
+    let height = lose_two_cards(&mut street);
+    come_back_a_day_later(&mut street, height);
+    let collect = attested(&street, &[2, 3, 4, 5]);
+    street.say(3, &collect.iter().map(String::as_str).collect::<Vec<_>>());
+    let refused = street.command(5, &["ledger", "recover", "publish", "all.block"]);
+    assert!(text(&refused.stderr).contains("does not hold all bodies"), "{}", text(&refused.stderr));
+    street.say(3, &["ledger", "recover", "publish", "all.block"]);
+    let goes_on = |street: &Street| (0..6).all(|position| street.height(position) > height + 8);
+    street.wait_until(Duration::from_secs(90), "the chain goes on", goes_on);
+    let head = street.say(5, &["ledger", "head", "--output", "json"]);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&head).unwrap()["recovery"], 1);
+    let settled = street.settled_with_reading(5, "h6");
+    street.wait_until(PATIENCE, "a follower settles again", |street| settles(street, settled));
+    assert_holds_its_own_only(&street, 5, "h6");
+    street.stop_all();
+
+    street.assert_same_chain();
+    street.assert_nobody_contradicted_themselves();
+    for (position, home) in [(4, "h5"), (5, "h6")] {
+        assert_same_account(&street, position, home);
     }
 }
 
