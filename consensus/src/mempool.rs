@@ -439,8 +439,7 @@ impl Mempool {
 const NO_ROOM: &str =
     "too many entries of this member, or in all, wait for a block; it is taken when it is sent again later";
 const OTHER_RECOVERY: &str = "it is signed for this chain before or after a recovery; its author signs it anew once both have taken that up";
-const TWIN: &str =
-    "another entry of this signer bears the same number, and of two the one with the lower hash stands";
+const TWIN: &str = "another entry of this signer bears the same number, and of two the one with the lower hash stands: sign it again once that one is final";
 
 impl Arrival<'_> {
     fn id(&self) -> EntryId {

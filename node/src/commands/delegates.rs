@@ -24,6 +24,9 @@ pub struct DelegatesArgs {
     pub config: PathBuf,
 }
 
+/// So often is signed what another entry took the number of.
+const TRIES: u32 = 3;
+
 /// A vote.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
@@ -192,11 +195,8 @@ pub(super) async fn vote(args: &VoteArgs, output: Output) -> Result<Exit, Comman
         Some(home) => Ballot::Follow(home.clone()),
         None => Ballot::Approve(args.approve.iter().cloned().collect()),
     };
-    let genesis = args.node.genesis()?;
-    let node = args.node.reach(&genesis).await?;
-    let said = ballot_words(&ballot);
-    let signed = sign(&args.node, &node, |home| Body::Vote { home, ballot })?;
-    finish(&node, &signed, &format!("vote for {said}"), output).await
+    let said = format!("vote for {}", ballot_words(&ballot));
+    say(&args.node, &said, output, |home, _| Body::Vote { home, ballot: ballot.clone() }).await
 }
 
 /// Stands, or does not.
@@ -204,19 +204,38 @@ pub(super) async fn vote(args: &VoteArgs, output: Output) -> Result<Exit, Comman
 /// # Errors
 /// As [`vote`].
 pub(super) async fn candidate(args: &CandidateArgs, output: Output) -> Result<Exit, CommandError> {
+    if args.no {
+        let none = |home, ledger: &Ledger| Body::Candidacy { home, term: ledger.coming_term(), keys: None };
+        return say(&args.node, "no candidacy", output, none).await;
+    }
     let genesis = args.node.genesis()?;
     let node = args.node.reach(&genesis).await?;
     let ledger = ledger_of(&node)?;
-    if args.no {
-        let term = ledger.coming_term();
-        let signed = sign(&args.node, &node, |home| Body::Candidacy { home, term, keys: None })?;
-        return finish(&node, &signed, "no candidacy", output).await;
-    }
     let (config, key) = member(&args.node)?;
     let stand = Terms::open(&config.data_dir, &config.home, &key).and_then(|mut terms| terms.stand(ledger));
     let signed = stand.map_err(|error| CommandError::failed(error.to_string()))?;
     let signed = signed.ok_or_else(|| CommandError::failed("the keys of the coming term are not there"))?;
     finish(&node, &signed, "candidacy", output).await
+}
+
+/// Signs and hands in, with the next number where the node itself used one at the same moment: it stands for each term.
+async fn say(
+    args: &NodeArgs,
+    what: &str,
+    output: Output,
+    body: impl Fn(HomeId, &Ledger) -> Body,
+) -> Result<Exit, CommandError> {
+    let genesis = args.genesis()?;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let node = args.reach(&genesis).await?;
+        let signed = sign(args, &node, &body)?;
+        match finish(&node, &signed, what, output).await {
+            Err(CommandError::NumberTaken(_)) if tries < TRIES => {}
+            ended => return ended,
+        }
+    }
 }
 
 fn ledger_of<'n>(node: &'n Reached<'_>) -> Result<&'n Ledger, CommandError> {
@@ -237,13 +256,14 @@ fn member(args: &NodeArgs) -> Result<(Config, ed25519_dalek::SigningKey), Comman
 fn sign(
     args: &NodeArgs,
     node: &Reached<'_>,
-    body: impl FnOnce(HomeId) -> Body,
+    body: impl Fn(HomeId, &Ledger) -> Body,
 ) -> Result<SignedEntry, CommandError> {
     let (config, key) = member(args)?;
     let signer = PublicKey::of(&key);
     let author = Author { signer, stream: Stream::Delegates, home: Some(&config.home) };
     let number = node.next_number(author)?;
-    let entry = Entry { signer, number, salt: fresh_salt()?, body: body(config.home.clone()) };
+    let entry =
+        Entry { signer, number, salt: fresh_salt()?, body: body(config.home.clone(), ledger_of(node)?) };
     Ok(entry.sign(&node.chain, &key))
 }
 

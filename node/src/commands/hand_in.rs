@@ -426,7 +426,8 @@ impl Reached<'_> {
         if self.holds(path, entry)? {
             return Ok(true);
         }
-        if is_used == Some(true) { self.is_lost(path, entry).map(|()| false) } else { Ok(false) }
+        // Of numbers that the node does not tell, its ledger does.
+        if is_used == Some(false) { Ok(false) } else { self.is_lost(path, entry).map(|()| false) }
     }
 
     /// Refuses to wait for an entry whose number the ledger has given to another one.
@@ -437,11 +438,7 @@ impl Reached<'_> {
         if ledger.last_number(&signer, stream) < entry.entry().number || self.holds(path, entry)? {
             return Ok(());
         }
-        Err(CommandError::failed(format!(
-            "number {} of this signer was used by another entry in the meantime: this one is not on the ledger and never \
-             will be; look whether it is still needed, and sign it again",
-            entry.entry().number
-        )))
+        Err(CommandError::NumberTaken(entry.entry().number))
     }
 
     fn holds(&self, path: &Path, entry: &VerifiedEntry) -> Result<bool, CommandError> {

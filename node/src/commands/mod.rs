@@ -55,6 +55,12 @@ pub enum CommandError {
         /// What, where, and what to do.
         message: String,
     },
+    /// Another entry of the same author has the number of what was handed in.
+    #[error(
+        "number {0} of this signer was used by another entry in the meantime: this one is not on the ledger and never will be; \
+         look whether it is still needed, and sign it again"
+    )]
+    NumberTaken(u64),
 }
 
 impl From<Report> for CommandError {
@@ -80,6 +86,7 @@ impl CommandError {
         match self {
             Self::Report(_) | Self::Identity(_) | Self::Membership(_) => Exit::Config,
             Self::Other { exit, .. } => *exit,
+            Self::NumberTaken(_) => Exit::Failed,
         }
     }
 

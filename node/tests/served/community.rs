@@ -4,8 +4,9 @@ use std::path::Path;
 use std::process::Command;
 
 use energy::{Price, Timestamp, WattHours};
-use ledger::{ConnectionSize, EnvelopePoint, Ledger, OwnContract};
+use ledger::{Body, ConnectionSize, Entry, EnvelopePoint, Ledger, OwnContract, PublicKey, Salt};
 use node::genesis_file;
+use node::identity::Identity;
 use node::store::billing::BillingDb;
 
 use crate::street::{Agreed, Street, at, home, node};
@@ -21,6 +22,22 @@ const AGREED: Agreed = Agreed {
 const SCHEDULE: &str = "zone = \"UTC\"\n[import]\nprice = 300000\n[export]\nprice = 90000\n[[network]]\nnode = \"f1\"\n\
     [network.up]\nprice = 0\n[network.down]\nprice = 20000\n[[network.down.window]]\nfrom = \"17:00\"\nuntil = \"20:00\"\n\
     price = 60000\n";
+
+/// The node stands for each term by itself: what it signs then may bear the number of a vote.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vote_whose_number_goes_to_another_entry_is_signed_again_with_the_next() {
+    let street = Street::start(&AGREED).await;
+    let identity = Identity::load(&street.path("h1")).unwrap();
+    let (chain, term) = street.look(|ledger| (*ledger.chain(), ledger.coming_term()));
+    let signer = PublicKey::of(identity.member());
+    let body = Body::Candidacy { home: home("h1"), term, keys: None };
+    let other = Entry { signer, number: 1, salt: Salt([1; 16]), body }.sign(&chain, identity.member());
+    *street.instead.lock().unwrap() = Some(other);
+    let vote = "ledger vote --approve h2 --wait 20 --config node.toml --output json";
+    let done = street.call(vote).await.with(0).json();
+    assert_eq!((&done["number"], &done["final"]), (&2.into(), &true.into()));
+    assert!(street.look(|ledger| ledger.ballot(&home("h1")).is_some()));
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn network_fees_are_published_with_the_prices_of_a_schedule() {
