@@ -10,7 +10,7 @@ use crate::run::run as run_program;
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
-  cargo xtask faults street                       everything, about twenty minutes
+  cargo xtask faults street                       everything, about ten minutes
   cargo xtask faults street --short --seed 7
   cargo xtask faults street --scenario islands --scenario power-cut --output json
   cargo xtask faults nat

@@ -201,22 +201,36 @@ impl Replica {
                 return;
             }
             match action {
-                // This node's own precommit may decide; then it is sent after the commit, which remembers it better than
-                // the log, and it is still needed by the others.
-                Action::Publish(message) => {
-                    let message = self.with_content(message);
-                    self.publish(&message);
-                }
+                Action::Publish(message) => self.say(message),
                 Action::Log(_) | Action::Schedule(_) if self.next_height() != height => {}
                 Action::Log(record) => self.journal.push(record),
                 Action::Schedule(timeout) => self.schedule(timeout),
                 Action::Cancel(timeout) => self.cancel(timeout),
                 Action::CancelAll => self.cancel_all(),
                 Action::NeedValue { round } => actions.extend(self.build_block(round)),
-                Action::Decided(certificate) => self.on_decided(certificate),
+                Action::Decided(certificate) => {
+                    self.say_all(&mut actions);
+                    self.on_decided(certificate);
+                }
                 Action::Evidence(evidence) => self.on_evidence(evidence),
                 Action::Halt(reason) => self.halt(reason),
                 Action::Note(text) => self.note(text),
+            }
+        }
+    }
+
+    fn say(&mut self, message: Message) {
+        let message = self.with_content(message);
+        self.publish(&message);
+    }
+
+    /// This node's own precommit may decide, and the core speaks of it after that. The others need it all the same, and it is
+    /// logged and sent before the block is stored: should that be found damaged one day, nothing else tells what was said.
+    fn say_all(&mut self, actions: &mut VecDeque<Action>) {
+        for action in std::mem::take(actions) {
+            match action {
+                Action::Publish(message) => self.say(message),
+                other => actions.push_back(other),
             }
         }
     }

@@ -446,6 +446,32 @@ fn a_founder_that_the_chain_shows_has_signed_is_barred_at_the_next_start_too() {
     assert!(Bench::at(genesis, ledger, 0, &founder.log).replica.barred().is_some());
 }
 
+/// Found by simulation (seed 5933): the block that its own precommit had decided was damaged on its disk.
+#[test]
+fn a_precommit_that_decides_is_in_the_log_before_the_block_is_stored_and_binds_where_that_is_lost() {
+    let mut bench = Bench::validator();
+    let (genesis, ledger) = (bench.genesis.clone(), bench.replica.ledger().clone());
+    let executed = bench.build(bench.market, &[]);
+    let block = Some(executed.block.id());
+    bench.propose(0, &executed.block, None);
+    let others = bench.others();
+    bench.hear_votes(&others[..2], Precommit, 1, 0, block);
+    assert_eq!(bench.replica.height(), 0);
+    bench.hear_votes(&others[..2], Prevote, 1, 0, block);
+    assert_eq!((bench.replica.height(), bench.voted(Precommit, 1, 0)), (1, Some(block)));
+    let said = bench.effects.iter().rposition(|effect| matches!(effect, Effect::ToDelegates(_)));
+    let synced = bench.effects.iter().rposition(|effect| matches!(effect, Effect::SyncLog));
+    let stored = bench.effects.iter().position(|effect| matches!(effect, Effect::Commit(_)));
+    assert!(synced < said && said < stored, "{synced:?} {said:?} {stored:?}");
+
+    let mut again = Bench::at(genesis, ledger, bench.me, &bench.log);
+    let nothing = Message::RecoverResponse { height: 1, statements: vec![] };
+    others.iter().for_each(|other| again.hear(*other, &nothing));
+    again.propose(0, &executed.block, None);
+    assert_eq!(Some(again.replica.ledger().head()), block, "what it said and heard decides again");
+    assert!([None, Some(block)].contains(&again.voted(Precommit, 1, 0)));
+}
+
 #[test]
 fn a_damaged_log_bars_from_voting_and_is_left_as_it_is() {
     let genesis = genesis();

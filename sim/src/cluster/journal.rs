@@ -97,12 +97,11 @@ impl Journal {
     }
 
     /// From now on this home signs for `ledger`'s chain. Where that was recovered since, readings that wait are signed anew under
-    /// the numbers they have; what the member had said before, and no block holds, is given up.
+    /// the numbers they have; what the member had said before, and no block holds, is given up. So it is with what was final when
+    /// the chain was recovered, in blocks that the disk has lost since.
     /// True if it was signed for another before.
     pub(crate) fn sign_for(&mut self, ledger: &Ledger) -> bool {
-        if self.chain == *ledger.chain() {
-            return false;
-        }
+        let is_another = self.chain != *ledger.chain();
         self.chain = *ledger.chain();
         for at in 0..self.entries.len() {
             let kept = &self.entries[at];
@@ -110,6 +109,9 @@ impl Journal {
                 continue;
             }
             let signed = SignedEntry::from_bytes(&kept.bytes).expect("what this journal signed");
+            if signed.clone().verify(&self.chain).is_ok() {
+                continue;
+            }
             if kept.stream == Stream::Readings {
                 let bytes = signed.unchecked().clone().sign(&self.chain, &self.reading).to_bytes();
                 self.entries[at].bytes = bytes;
@@ -117,7 +119,7 @@ impl Journal {
                 self.entries[at].refused = true;
             }
         }
-        true
+        is_another
     }
 
     /// The node stopped: which boundary it waited for is forgotten.
