@@ -21,6 +21,7 @@ use ledger::{
     reading_hash, vote_signing_bytes,
 };
 use market::Side;
+use rusqlite::{Connection, OpenFlags};
 use serde::Serialize;
 
 use super::street::{root, terms};
@@ -134,7 +135,7 @@ fn measure(args: &YearArgs, folder: &Path) -> anyhow::Result<YearFigures> {
     let (entries, spent, ledger) = (run.entries, run.spent, run.ledger.clone());
     let genesis = run.genesis.clone();
     drop(run);
-    let pruned_database_bytes = size(&path)?;
+    let pruned_database_bytes = in_use(&path)?;
     let opened = Instant::now();
     let db = LedgerDb::open(&path, Durability::Full, &genesis, &home(0)?)?;
     anyhow::ensure!(db.load(&genesis)?.state_root() == ledger.state_root(), "the restart ends elsewhere");
@@ -177,6 +178,14 @@ fn kept(database: u64, pruned: u64, days: u64, gone: u64) -> Option<u64> {
 /// Database and the side file that becomes part of it.
 fn size(path: &Path) -> anyhow::Result<u64> {
     Ok(path.metadata().context("there is no database")?.len())
+}
+
+/// What of it holds something: pages that are free are used again, or given back with time.
+fn in_use(path: &Path) -> anyhow::Result<u64> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let figure = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let (pages, free, bytes) = (figure("page_count")?, figure("freelist_count")?, figure("page_size")?);
+    Ok(u64::try_from((pages - free) * bytes)?)
 }
 
 /// What this process has written so far.
