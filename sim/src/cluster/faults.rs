@@ -195,8 +195,11 @@ impl World {
             let node = &mut self.nodes[number];
             node.slow_disk = !node.slow_disk;
         }
-        if self.plan.faults.block_flips && self.dice.chance(100) {
-            self.flip_block(self.weather.block_victim);
+        // Who alone holds a block that others gave up their disks with is to hand it out.
+        let victim = self.weather.block_victim;
+        let is_spared = self.apart() == Some(victim);
+        if self.plan.faults.block_flips && !is_spared && self.dice.chance(100) {
+            self.flip_block(victim);
         }
     }
 

@@ -160,6 +160,11 @@ impl World {
         self.choose_absent();
     }
 
+    /// The home that is to hold a block which nobody else has but the doomed, if there is one.
+    pub(crate) const fn apart(&self) -> Option<usize> {
+        self.ceremony.apart
+    }
+
     /// True while a home is cut off that knows more than the others.
     pub(crate) const fn is_somebody_apart(&self) -> bool {
         self.ceremony.apart.is_some() && !self.ceremony.lost.is_empty()
