@@ -48,6 +48,11 @@ impl World {
                 continue;
             }
             let Some(package) = self.nodes[giver].disk.package() else { continue };
+            // A home that has not heard of a recovery follows from the genesis, too, to blocks that the community has given up.
+            // Whom to ask is what people tell who joins.
+            if self.checks.given_up.contains(&package.header.id()) {
+                continue;
+            }
             if self.nodes[giver].face.is_some() {
                 self.refuse_spoilt(number, package);
             } else if self.take_state(number, &package) {
